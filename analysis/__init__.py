@@ -1,0 +1,9 @@
+"""Finished trials in; tables, figures and reports out. `python -m analysis NAME`."""
+
+from analysis.report import write_report
+from analysis.results import Results
+from analysis.summary import summary
+from analysis.terminal import best_trials_table
+from analysis.trials import best, ranked, trials
+
+__all__ = ["Results", "best", "best_trials_table", "ranked", "summary", "trials", "write_report"]

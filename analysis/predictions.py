@@ -1,0 +1,64 @@
+"""What out-of-fold predictions say: confusion, recall per class, ROC curves per fold.
+
+N images, C classes; a predicted class is the one with the highest probability.
+"""
+
+import numpy as np
+
+from analysis.trials import mean_std
+
+FPR_GRID = np.linspace(0, 1, 101)
+"""False-positive rates at which the curves of the folds are averaged."""
+
+
+def confusion_CC(targets_N: np.ndarray, probabilities_NC: np.ndarray) -> np.ndarray:
+    """Images per true class (row) and predicted class (column)."""
+    classes = probabilities_NC.shape[1]
+    cells = targets_N * classes + probabilities_NC.argmax(1)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def recalls(
+    targets_N: np.ndarray, probabilities_NC: np.ndarray, fold_N: np.ndarray
+) -> list[tuple[float | None, float | None]]:
+    """Per class the share of its images that is recognised: mean and standard deviation over the folds with some."""
+    right_N = probabilities_NC.argmax(1) == targets_N
+    over_folds = []
+    for index in range(probabilities_NC.shape[1]):
+        in_class = targets_N == index
+        folds = np.unique(fold_N[in_class])
+        over_folds.append(mean_std(float(right_N[in_class & (fold_N == fold)].mean()) for fold in folds))
+    return over_folds
+
+
+def roc_curves(
+    targets_N: np.ndarray, probabilities_NC: np.ndarray, fold_N: np.ndarray
+) -> tuple[np.ndarray, list[float]]:
+    """True-positive rates on `FPR_GRID`, shape (folds, grid), and the area under each fold's curve.
+
+    Of two classes the second is the positive one; of several, one class against the rest, averaged over classes
+    (macro). A class that a fold lacks, or that is all of it, does not count there.
+    """
+    classes = probabilities_NC.shape[1]
+    positives = [1] if classes == 2 else range(classes)
+    tpr, areas = [], []
+    for fold in np.unique(fold_N):
+        inside = fold_N == fold
+        drawn = [
+            _roc(targets_N[inside] == positive, probabilities_NC[inside, positive])
+            for positive in positives
+            if 0 < (targets_N[inside] == positive).sum() < inside.sum()
+        ]
+        if drawn:
+            tpr.append(np.mean([np.interp(FPR_GRID, x, y) for x, y in drawn], axis=0))
+            areas.append(float(np.mean([np.trapezoid(y, x) for x, y in drawn])))
+    return np.array(tpr), areas
+
+
+def _roc(positive_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False- and true-positive rate while the threshold falls; equal scores are passed together."""
+    order = np.argsort(-score_N, kind="stable")
+    ends = np.append(np.diff(score_N[order]) != 0, True)
+    hits = np.cumsum(positive_N[order])[ends]
+    alarms = np.cumsum(~positive_N[order])[ends]
+    return np.append(0, alarms / alarms[-1]), np.append(0, hits / hits[-1])

@@ -1,0 +1,99 @@
+"""`write_report`: finished trials in; trials.parquet, report.html and report.md out.
+
+report.html is one file that opens offline and fetches nothing: plotly's script is inside it, once.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+import plotly.offline
+
+from analysis import figures
+from analysis.results import Results, Unavailable
+from analysis.summary import STATES, summary, summary_of
+from analysis.trials import best, trials
+from analysis.words import configuration_words, metric_words, score_words, time_words
+from datasets import InputError
+
+__all__ = ["summary", "write_report"]
+
+
+def write_report(folder: Path) -> Path:
+    """Writes trials.parquet, report.html and report.md into a results folder and returns the path of report.html."""
+    results, table = Results.open(folder), trials(folder)
+    context = {"s": summary_of(results, table), "states": STATES}
+    winner = best(table, results.experiment["mode"])
+    number, best_epoch = (winner["number"], winner["best_epoch"]) if winner else (-1, -1)
+    drawn = {
+        "learning_curves": _drawn(lambda: figures.learning_curves(results, number, best_epoch), winner),
+        "confusion_matrix": _drawn(lambda: figures.confusion_matrix(results, number), winner),
+        "roc": _drawn(lambda: figures.roc(results, number), winner),
+        "optimization_history": _drawn(lambda: figures.optimization_history(results, table)),
+        "parameter_importances": _drawn(lambda: figures.parameter_importances(results, table)),
+    }
+    html = _environment.get_template("report.html.j2").render(
+        **context, figures=drawn, plotly_js=plotly.offline.get_plotlyjs()
+    )
+    markdown = _environment.get_template("report.md.j2").render(**context)
+    _write(folder / "trials.parquet", table.write_parquet)
+    _write(folder / "report.md", lambda file: file.write_text(markdown, encoding="utf-8"))
+    _write(folder / "report.html", lambda file: file.write_text(html, encoding="utf-8"))
+    return folder / "report.html"
+
+
+def _drawn(figure: Callable[[], go.Figure], winner: object = True) -> dict[str, Any]:
+    """A figure as plain JSON, or the reason why there is none."""
+    try:
+        if winner is None:
+            raise Unavailable("No trial has a score yet.")
+        drawn = json.loads(figure().to_json())
+    except Unavailable as reason:
+        return {"note": str(reason)}
+    return {"data": drawn["data"], "layout": drawn["layout"]}
+
+
+def _write(file: Path, write: Callable[[Path], object]) -> None:
+    """A reader sees the old file or the new one, never half of one."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(file)
+    except PermissionError:
+        raise InputError(f"{file} cannot be written: no permission; --json reads only") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _date(iso: str) -> str:
+    date = datetime.fromisoformat(iso)
+    return f"{date.day} {date:%B %Y, %H:%M %Z}".strip()
+
+
+def _cell(text: object) -> str:
+    """Text that cannot break out of a cell of a Markdown table, nor into HTML."""
+    escaped = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")
+    return " ".join(escaped.split())
+
+
+_environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",)),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters |= {
+    "cell": _cell,
+    "configuration": lambda params: configuration_words(params, list(params)),
+    "date": _date,
+    "metric": metric_words,
+    "score": lambda row: score_words(row["mean"], row["std"]),
+    "signed": lambda row: score_words(row["mean"], row["std"], sign=True),
+    "time": time_words,
+}

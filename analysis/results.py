@@ -1,0 +1,213 @@
+"""`Results`: a results folder, opened for reading.
+
+    results/<name>/
+      experiment.json            what was run, on which data, with which versions
+      folds.parquet              one row per image: image_id, target, group, fold
+      study.db                   the searcher's study
+      trials/0007/reports.jsonl  one line per report, oldest first
+      trials/0007/checkpoint_*/  predictions.parquet, one column per class, and checkpoint.json
+
+Everything here is written while a search runs and may be cut off by a crash: reading takes what is whole.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import polars as pl
+
+from datasets import InputError, nearest
+
+Mode = Literal["max", "min"]
+
+
+class Unavailable(ValueError):
+    """What these trials cannot tell, and why: a report shows the reason in place of the figure."""
+
+
+class Skipped(TypedDict):
+    path: str
+    reason: str
+
+
+class Data(TypedDict):
+    images: int
+    classes: list[str]
+    counts: dict[str, int]
+    kind: Literal["binary", "multiclass"]
+    digest: str
+    origin: str
+    best_accuracy: float | None
+    skipped: list[Skipped]
+
+
+class Session(TypedDict):
+    started: str
+    command: str
+
+
+class Experiment(TypedDict):
+    """experiment.json."""
+
+    name: str
+    task: str
+    title: str
+    demonstration: bool
+    command: str
+    started: str
+    sessions: list[Session]
+    versions: dict[str, str]
+    commit: str | None
+    seed: int
+    metric: str
+    mode: Mode
+    folds: int
+    folds_digest: str
+    max_epochs: int
+    rungs: list[int]
+    trials: int
+    searcher: str
+    scheduler: str
+    weights: str
+    precision: str
+    fixed: dict[str, Any]
+    data: Data
+    machine: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    folder: Path
+    experiment: Experiment
+    folds: pl.DataFrame
+    """One row per image, in the order of all predictions: image_id, target, group, fold."""
+
+    @staticmethod
+    def open(folder: Path) -> "Results":
+        """Raises `InputError` where there is no experiment, with the experiments that stand beside it."""
+        try:
+            experiment = json.loads((folder / "experiment.json").read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(_absent(folder)) from None
+        except ValueError as error:
+            raise InputError(f"{folder / 'experiment.json'} is damaged: {error}") from None
+        missing = Experiment.__required_keys__ - set(experiment)
+        if missing:
+            raise InputError(f"{folder / 'experiment.json'} lacks: {', '.join(sorted(missing))}")
+        try:
+            folds = pl.read_parquet(folder / "folds.parquet")
+        except (FileNotFoundError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{folder / 'folds.parquet'} cannot be read: {error}") from None
+        return Results(folder, experiment, folds)
+
+    @property
+    def classes(self) -> list[str]:
+        return self.experiment["data"]["classes"]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """int64, shape (images,)."""
+        return self.folds["target"].to_numpy()
+
+    @property
+    def validated_in(self) -> np.ndarray:
+        """int64, shape (images,): the fold in which each image is validated."""
+        return self.folds["fold"].to_numpy()
+
+    def trial_folder(self, number: int) -> Path:
+        return self.folder / "trials" / f"{number:04d}"
+
+    def out_of_fold(self, number: int) -> np.ndarray:
+        """Probabilities at the trial's best epoch, shape (images, classes), of its newest whole checkpoint."""
+        checkpoint = last_checkpoint(self.trial_folder(number))
+        if checkpoint is None:
+            raise Unavailable(f"Trial {number} has no whole checkpoint, so its predictions are not known.")
+        predictions = pl.read_parquet(checkpoint / "predictions.parquet")
+        if predictions.height != self.folds.height or not set(self.classes) <= set(predictions.columns):
+            raise Unavailable(
+                f"The predictions of trial {number} do not fit folds.parquet: {predictions.height} rows and columns "
+                f"{', '.join(predictions.columns)}, not {self.folds.height} rows and {', '.join(self.classes)}."
+            )
+        probabilities = predictions.select(self.classes).to_numpy().astype(np.float64)
+        if not np.isfinite(probabilities).all():
+            raise Unavailable(f"The predictions of trial {number} are not finite.")
+        return probabilities
+
+    def curves(self, number: int) -> pl.DataFrame:
+        """One row per epoch and fold: epoch, fold and what was measured (train_loss, log_loss, …), sorted."""
+        points: dict[tuple[int, int], dict[str, Any]] = {}
+        last = 0
+        for report in reports(self.trial_folder(number) / "reports.jsonl"):
+            if "error" not in report:
+                last = report["epoch"]
+                points |= {(point["epoch"], point["fold"]): point for point in report.get("curve", [])}
+        # A trial that resumed from an older checkpoint has not yet seen the epochs that it once reported beyond it.
+        rows = [point for (epoch, _), point in sorted(points.items()) if epoch <= last]
+        schema = {"epoch": pl.Int64(), "fold": pl.Int64()}
+        measured = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in schema]
+        columns = {name: [row[name] for row in rows] for name in schema}
+        columns |= {name: [finite(row.get(name)) for row in rows] for name in measured}
+        return pl.DataFrame(columns, schema=schema | dict.fromkeys(measured, pl.Float64()))
+
+
+def experiments(results: Path) -> list[str]:
+    """The names of the experiments below a folder."""
+    return sorted(file.parent.name for file in results.glob("*/experiment.json"))
+
+
+def reports(file: Path, newest: int | None = None) -> list[dict[str, Any]]:
+    """The whole reports of a reports.jsonl, oldest first; of a long file only the `newest` few are parsed."""
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    found: list[dict[str, Any]] = []
+    for line in reversed(lines):
+        if len(found) == newest:
+            break
+        # After a crash in the middle of a line, a resumed search may have written on behind the torn half.
+        for start in [0, *(match.start() for match in re.finditer(rb'(?<=.)\{"', line))]:
+            try:
+                report = json.loads(line[start:])
+            except ValueError:
+                continue
+            if isinstance(report, dict) and "number" in report:
+                found.append(report)
+                break
+    return found[::-1]
+
+
+def last_checkpoint(trial_folder: Path) -> Path | None:
+    """The checkpoint of the highest epoch, of those that were written to the end."""
+    epochs = {checkpoint: _whole_until(checkpoint) for checkpoint in trial_folder.glob("checkpoint_*")}
+    whole = [(epoch, checkpoint) for checkpoint, epoch in epochs.items() if epoch is not None]
+    return max(whole)[1] if whole else None
+
+
+def finite(value: Any) -> float | None:
+    """A number that can be computed with, or None for what is missing, not a number or infinite."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _whole_until(checkpoint: Path) -> int | None:
+    """The epoch of a checkpoint, or None where a file that it lists is missing or cut off."""
+    try:
+        listed = json.loads((checkpoint / "checkpoint.json").read_text())
+        whole = all((checkpoint / name).stat().st_size == size for name, size in listed["files"].items())
+        return int(listed["epoch"]) if whole and "predictions.parquet" in listed["files"] else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _absent(folder: Path) -> str:
+    there = experiments(folder.parent)
+    if not there:
+        return f"no experiment {folder.name!r} in {folder.parent}, and no other one: python -m search TASK makes one"
+    return (
+        f"no experiment {folder.name!r} in {folder.parent}{nearest(folder.name, there)}\n"
+        f"Experiments there: {', '.join(there)}"
+    )

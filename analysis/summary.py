@@ -1,0 +1,122 @@
+"""`summary`: every figure of a report, ready for JSON; the report itself prints nothing else."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis.importance import importances
+from analysis.predictions import confusion_CC, recalls
+from analysis.results import Results, Unavailable
+from analysis.trials import mean_std, ranked, trials
+from analysis.words import configuration_words, params_of, same, telling
+
+TOP = 10
+TRIAL = (
+    "rank", "number", "published", "state", "score", "score_std", "fold_scores", "epochs", "best_epoch", "seconds",
+    "trainable_parameters", "total_parameters", "error",
+)  # fmt: skip
+STATES = ("finished", "stopped", "failed", "running")
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What a report says, for machines; an `InputError` where there is no experiment."""
+    return summary_of(Results.open(folder), trials(folder))
+
+
+def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
+    experiment = results.experiment
+    order = ranked(table, experiment["mode"]).with_row_index("rank", offset=1)
+    unscored = table.filter(pl.col("score").is_null()).with_columns(rank=pl.lit(None, order["rank"].dtype))
+    is_published = pl.col("published").is_not_null()
+    names = telling(table)
+    top = [_trial(row, names) for row in order.head(TOP).iter_rows(named=True)]
+    published = [
+        _trial(row, names) for frame in (order, unscored) for row in frame.filter(is_published).iter_rows(named=True)
+    ]
+    best = top[0] if top else None
+    return {
+        "name": experiment["name"],
+        "task": experiment["task"],
+        "title": experiment["title"],
+        "demonstration": experiment["demonstration"],
+        "metric": experiment["metric"],
+        "mode": experiment["mode"],
+        "folds": experiment["folds"],
+        "scored": order.height,
+        "best": best,
+        "top": top,
+        "published": [row | {"gain": _gain(best, row, experiment["mode"])} for row in published],
+        "same_in_all_trials": same(table),
+        "predictions": _predictions(results, best),
+        "importances": _importances(results, table),
+        "budget": _budget(table),
+        "data": experiment["data"] | {"groups": results.folds["group"].n_unique()},
+        "errors": table.filter(pl.col("error").is_not_null()).select("number", "error").head(TOP).to_dicts(),
+        "run": {
+            name: experiment[name]
+            for name in (
+                "command", "started", "sessions", "searcher", "scheduler", "trials", "max_epochs", "rungs", "seed",
+                "folds_digest", "weights", "precision", "fixed", "versions", "commit", "machine",
+            )
+        },
+    }  # fmt: skip
+
+
+def _trial(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    metrics = [name.removesuffix("_std") for name in row if name.endswith("_std") and name != "score_std"]
+    params = params_of(row)
+    return {
+        **{name: row[name] for name in TRIAL},
+        "metrics": {name: {"mean": row[name], "std": row[f"{name}_std"]} for name in metrics if row[name] is not None},
+        "configuration": configuration_words(params, names),
+        "params": params,
+    }
+
+
+def _gain(best: dict[str, Any] | None, other: dict[str, Any], mode: str) -> dict[str, float | None] | None:
+    """By how much the best trial is better than another on the same folds: positive is better in either mode."""
+    if best is None or best["number"] == other["number"] or other["score"] is None:
+        return None
+    pairs = list(zip(best["fold_scores"] or [], other["fold_scores"] or [], strict=False))
+    if not pairs or None in [score for pair in pairs for score in pair]:
+        return None
+    mean, std = mean_std((ours - theirs) * (1 if mode == "max" else -1) for ours, theirs in pairs)
+    return {"mean": mean, "std": std}
+
+
+def _predictions(results: Results, best: dict[str, Any] | None) -> dict[str, Any]:
+    """Of the best trial, out of fold: images per true (row) and predicted (column) class, and each class's recall."""
+    try:
+        if best is None:
+            raise Unavailable("No trial has a score yet.")
+        probabilities_NC = results.out_of_fold(best["number"])
+    except Unavailable as reason:
+        return {"note": str(reason)}
+    means_stds = recalls(results.targets, probabilities_NC, results.validated_in)
+    return {
+        "classes": results.classes,
+        "confusion": confusion_CC(results.targets, probabilities_NC).tolist(),
+        "recall": {
+            name: {"mean": mean, "std": std} for name, (mean, std) in zip(results.classes, means_stds, strict=True)
+        },
+    }
+
+
+def _importances(results: Results, table: pl.DataFrame) -> dict[str, Any]:
+    try:
+        return asdict(importances(results, table))
+    except Unavailable as reason:
+        return {"note": str(reason)}
+
+
+def _budget(table: pl.DataFrame) -> dict[str, Any]:
+    """Trials and seconds by state."""
+    spent = {"trials": table.height, "seconds": table["seconds"].sum()}
+    by_state = {
+        state: {"trials": rows.height, "seconds": rows["seconds"].sum()}
+        for state in STATES
+        for rows in [table.filter(pl.col("state") == state)]
+    }
+    return {"total": spent, **by_state}

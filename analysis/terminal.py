@@ -1,0 +1,54 @@
+"""The table of the best trials, for both command lines."""
+
+import polars as pl
+from rich.table import Table
+from rich.text import Text
+
+from analysis.results import Experiment
+from analysis.trials import ranked
+from analysis.words import configuration_words, metric_words, params_of, same, score_words, telling, time_words
+
+
+def best_trials_table(trials: pl.DataFrame, experiment: Experiment, top: int = 10) -> Table:
+    """The `top` best trials, best first; readable from 80 columns on."""
+    order = ranked(trials, experiment["mode"])
+    failed = (trials["state"] == "failed").sum()
+    count = f"{trials.height} trial{'s' * (trials.height != 1)}"
+    table = Table(
+        title=f"{experiment['name']}: the best of {count}" + (f", {failed} failed" if failed else ""),
+        caption=_caption(trials, experiment) if order.height else "No trial has a score yet.",
+        box=None,
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+    )
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column(metric_words(experiment["metric"]), justify="right", no_wrap=True)
+    table.add_column("configuration", overflow="fold", ratio=1, min_width=30)
+    table.add_column("epochs", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    names = telling(trials)
+    for rank, row in enumerate(order.head(top).iter_rows(named=True)):
+        words = Text(configuration_words(params_of(row), names))
+        if row["published"]:
+            words = Text(f"published: {row['published']}\n", style="yellow") + words
+        table.add_row(
+            str(row["number"]),
+            score_words(row["score"], row["score_std"]),
+            words,
+            "–" if row["epochs"] is None else str(row["epochs"]),
+            time_words(row["seconds"]),
+            row["state"],
+            style="bold" if rank == 0 else None,
+        )
+    return table
+
+
+def _caption(trials: pl.DataFrame, experiment: Experiment) -> str:
+    metric, better = metric_words(experiment["metric"]), "higher" if experiment["mode"] == "max" else "lower"
+    equal = same(trials)
+    return f"{metric}: mean ± standard deviation over {experiment['folds']} folds; {better} is better." + (
+        f" The same in all trials: {configuration_words(equal, list(equal))}." if equal else ""
+    )

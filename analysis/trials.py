@@ -1,0 +1,146 @@
+"""All trials of an experiment as one table: one row per trial, sorted by number.
+
+Every frame has the columns of `SCHEMA`, `METRICS` (mean and standard deviation over folds) and `PARAMETERS` with the
+same types, so that frames of several experiments stack with `pl.concat(frames, how="diagonal")`. A metric or parameter
+that is not listed here becomes a further column: of numbers, truth values or text; anything else as JSON text.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import polars as pl
+
+from analysis.results import Mode, Results, finite, reports
+
+SCHEMA: dict[str, pl.DataType] = {
+    "number": pl.Int64(),
+    "experiment": pl.String(),
+    "state": pl.String(),  # finished | stopped (by the scheduler) | failed (error, diverged) | running (or interrupted)
+    "published": pl.String(),  # the published configuration that this trial repeats, e.g. svendsen2025-model2
+    "metric": pl.String(),  # what `score` is
+    "score": pl.Float64(),  # mean over folds at `best_epoch`; null where there is none, and for failed trials
+    "score_std": pl.Float64(),  # standard deviation over folds, like all here that of a sample (k - 1)
+    "fold_scores": pl.List(pl.Float64()),
+    "epochs": pl.Int64(),  # trained
+    "best_epoch": pl.Int64(),  # of the mean over folds
+    "seconds": pl.Float64(),  # spent on the trial, all sessions together
+    "trainable_parameters": pl.Int64(),
+    "total_parameters": pl.Int64(),
+    "error": pl.String(),
+}
+METRICS = ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")
+PARAMETERS: dict[str, pl.DataType] = {
+    "model": pl.String(),
+    "image_size_px": pl.Int64(),
+    "learning_rate": pl.Float64(),
+    "batch_size": pl.Int64(),
+    "optimizer": pl.String(),
+    "weight_decay": pl.Float64(),
+    "schedule": pl.String(),
+    "warmup_epochs": pl.Float64(),
+    "patience": pl.Int64(),
+    "dense_widths": pl.List(pl.Int64()),
+    "dense_batch_norm": pl.Boolean(),
+    "dropout": pl.Float64(),
+    "pooling": pl.String(),
+    "unfrozen_layers": pl.Int64(),  # null: the whole network
+    "flip": pl.Boolean(),
+    "rotation_deg": pl.Float64(),
+    "zoom": pl.Float64(),
+    "contrast": pl.Float64(),
+}
+DIVERGED = "no finite score: the training diverged"
+
+
+def trials(folder: Path) -> pl.DataFrame:
+    """The table of one results folder; an `InputError` where there is no experiment."""
+    experiment = Results.open(folder).experiment
+    rows = []
+    for trial in (folder / "trials").glob("[0-9]*"):
+        # The last line says all, unless it is only an error: then the one before says how far the trial came.
+        lines = reports(trial / "reports.jsonl", newest=2)
+        rows.append(_row(int(trial.name), lines, experiment["metric"]) | {"experiment": experiment["name"]})
+    rows.sort(key=lambda row: row["number"])
+    metrics = dict.fromkeys((*METRICS, *(name for row in rows for name in row["metrics"])))
+    params = dict.fromkeys((*PARAMETERS, *(name for row in rows for name in row["params"])))
+    columns = [pl.Series(name, [row.get(name) for row in rows], dtype, strict=False) for name, dtype in SCHEMA.items()]
+    for name in metrics:
+        means_stds = [row["metrics"].get(name, (None, None)) for row in rows]
+        columns.append(pl.Series(name, [mean for mean, _ in means_stds], pl.Float64))
+        columns.append(pl.Series(f"{name}_std", [std for _, std in means_stds], pl.Float64))
+    for name in params:
+        values = [row["params"].get(name) for row in rows]
+        columns.append(_parameter(f"param.{name}", values, PARAMETERS.get(name)))
+    return pl.DataFrame(columns)
+
+
+def ranked(trials: pl.DataFrame, mode: Mode) -> pl.DataFrame:
+    """The trials that have a score, best first; of equal scores the older trial."""
+    scored = trials.filter(pl.col("score").is_not_null())
+    return scored.sort("score", "number", descending=[mode == "max", False])
+
+
+def best(trials: pl.DataFrame, mode: Mode) -> dict[str, Any] | None:
+    """The row of the best trial, or None where no trial has a score."""
+    return next(ranked(trials, mode).head(1).iter_rows(named=True), None)
+
+
+def mean_std(values: Iterable[Any]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation over folds; None where a fold has no finite value."""
+    numbers = [finite(value) for value in values]
+    whole = [number for number in numbers if number is not None]
+    if not whole or len(whole) < len(numbers):
+        return None, None
+    return fmean(whole), stdev(whole) if len(whole) > 1 else None
+
+
+def _row(number: int, lines: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    last: dict[str, Any] = lines[-1] if lines else {}
+    progress: dict[str, Any] = next((line for line in reversed(lines) if "error" not in line), {})
+    over_folds = progress.get("folds") or {}
+    score = finite(progress.get(metric))
+    error = last.get("error")
+    if error is None and score is None and (progress.get("finished") or progress.get("done")):
+        error = DIVERGED
+    if error is not None:
+        state = "failed"
+    elif progress.get("finished"):
+        state = "finished"
+    else:
+        state = "stopped" if progress.get("done") else "running"
+    row = {name: progress.get(name) for name in ("best_epoch", "trainable_parameters", "total_parameters")}
+    row |= {
+        "number": number,
+        "state": state,
+        "published": last.get("published"),
+        "metric": metric,
+        "epochs": progress.get("epoch"),
+        "seconds": finite(progress.get("seconds")),
+        "params": last.get("params") or {},
+        "error": error,
+        "metrics": {},
+    }
+    if state != "failed":
+        row |= {
+            "score": score,
+            "score_std": finite(progress.get(f"{metric}_std")),
+            "fold_scores": [finite(value) for value in over_folds.get(metric, [])],
+            "metrics": {name: mean_std(values) for name, values in over_folds.items()},
+        }
+    return row
+
+
+def _parameter(name: str, values: list[Any], dtype: pl.DataType | None) -> pl.Series:
+    if dtype is None:
+        kinds = {type(value) for value in values if value is not None}
+        if kinds <= {bool}:
+            dtype = pl.Boolean()
+        elif kinds <= {int, float}:
+            dtype = pl.Float64()
+        else:
+            dtype = pl.String()
+            values = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+    return pl.Series(name, values, dtype, strict=False)

@@ -1,0 +1,123 @@
+"""`python -m search TASK`: the command line."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import datasets
+import search_spaces
+from datasets import InputError
+from search.experiment import Interrupted, run
+from search.published import print_published, published
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+MACHINE = "This machine or cluster"
+INSTEAD = "Instead of searching"
+
+
+@app.command(no_args_is_help=True)
+def main(
+    task: Annotated[str | None, typer.Argument(help="What to search for: see --list.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Draw demonstration data (phantoms).")] = False,
+    data: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations to try, published ones included.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation, 2 to 20.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Epochs of the longest trial.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Score to search for, instead of the task's.")] = None,
+    searcher: Annotated[str, typer.Option(help="tpe, gp (Gaussian process), random or grid.")] = "tpe",
+    scheduler: Annotated[str, typer.Option(help="asha stops hopeless trials; none.")] = "asha",
+    fixed: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE: do not search this parameter.")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, none or FILE.safetensors.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    seed: Annotated[int, typer.Option(help="Of folds, proposals and training.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Of the experiment; the task's unless given.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("results"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was interrupted.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster: auto or HOST:PORT.", rich_help_panel=MACHINE)
+    ] = None,
+    cpus_per_trial: Annotated[int | None, typer.Option(rich_help_panel=MACHINE)] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(rich_help_panel=MACHINE)] = None,
+    list_tasks: Annotated[bool, typer.Option("--list", help="The tasks.", rich_help_panel=INSTEAD)] = False,
+    list_published: Annotated[
+        bool, typer.Option("--published", help="The published configurations of TASK.", rich_help_panel=INSTEAD)
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list, --published.", rich_help_panel=INSTEAD)] = False,
+) -> None:
+    """A cross-validated hyperparameter search for an image task."""
+    options = {key: value for key, value in locals().items() if key not in ("list_tasks", "list_published", "as_json")}
+    console = Console()
+    try:
+        if list_tasks:
+            _print_tasks(console, as_json)
+        elif task is None:
+            raise InputError(f"which task? One of: {', '.join(search_spaces.tasks())}")
+        elif list_published:
+            _print_published(task, console, as_json)
+        else:
+            run(console=console, **options | {"fixed": dict(map(_assignment, fixed or []))})
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except Interrupted as interruption:
+        typer.echo(f"\n{interruption}", err=True)
+        raise typer.Exit(130) from None
+
+
+def _print_tasks(console: Console, as_json: bool) -> None:
+    entries = []
+    for name in search_spaces.tasks():
+        task, space = datasets.task(name), search_spaces.space_of(name)
+        entries.append(
+            {
+                "task": name,
+                "images": task.IMAGES,
+                "classes": list(task.CLASSES) if task.CLASSES else None,
+                "metric": space.EXPERIMENT.metric,
+                "title": task.TITLE,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+    for entry in entries:
+        images = f"{entry['images']:,}" if entry["images"] else "any"
+        classes = len(entry["classes"]) if entry["classes"] else "any"
+        console.print(
+            f"{entry['task']:<10} {images:>7} images  {classes!s:>3} classes  {entry['metric']:<18} {entry['title']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _print_published(task: str, console: Console, as_json: bool) -> None:
+    entries = published(task)
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+    elif entries:
+        print_published(entries, console)
+    else:
+        typer.echo(f"nothing was published for {task}")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """`learning_rate=1e-4` to a name and a number, a truth value or a word."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set {text}: write NAME=VALUE, as in --set learning_rate=1e-4")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m search")

@@ -1,0 +1,173 @@
+"""What the driver does when Ray brings news of a trial: write it down, and say it.
+
+    trials/0007/reports.jsonl          one line per report, appended
+    trials/0007/fold0/, fold1/, …      the curves for TensorBoard
+    trials/0007/checkpoint_000002/     see `trainables.lockstep.Lockstep.save`
+
+Ray's order is: a report is written, then its checkpoint, and only then is the study told that a trial has finished.
+"""
+
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.result import AUTO_RESULT_KEYS
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from tensorboardX import SummaryWriter
+
+from analysis.results import last_checkpoint
+from analysis.words import configuration_words, metric_words, score_words
+from search.records import write_json
+
+RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, "trial_id"})
+"""What Ray adds to a report."""
+
+
+def trial_folder(experiment: Path, number: int) -> Path:
+    return experiment / "trials" / f"{number:04d}"
+
+
+def trial_dirname(trial: Trial) -> str:
+    """For Ray, which makes the folders and writes the checkpoints."""
+    return f"{trial.config['number']:04d}"
+
+
+class Recorder(tune.Callback):
+    """Appends every report to its trial's folder, and drops what only a running trial needs."""
+
+    def __init__(self, experiment: Path):
+        self._experiment = experiment
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        folder = trial_folder(self._experiment, result["number"])
+        _append(folder, {key: value for key, value in result.items() if key not in RAYS_OWN})
+        curve = result.get("curve", [])
+        for fold in sorted({entry["fold"] for entry in curve}):
+            with SummaryWriter(str(folder / f"fold{fold}")) as writer:
+                for entry in curve:
+                    if entry["fold"] == fold:
+                        _write_scalars(writer, entry)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A process died, and died again when Ray started the trial once more."""
+        known = {key: trial.config[key] for key in ("number", "published", "params")}
+        last = str(trial.get_error() or "its process died").strip().splitlines()[-1]
+        _append(trial_folder(self._experiment, known["number"]), known | {"error": last, "epoch": 0, "done": True})
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Keep one checkpoint of a finished trial: best networks, predictions and curves, no optimizer."""
+        last = last_checkpoint(trial_folder(self._experiment, trial.config["number"]))
+        if last is None:
+            return
+        for other in last.parent.glob("checkpoint_*"):
+            if other != last:
+                shutil.rmtree(other)
+        note = json.loads((last / "checkpoint.json").read_text())
+        note["files"].pop("state.pt", None)
+        write_json(last / "checkpoint.json", note)
+        (last / "state.pt").unlink(missing_ok=True)
+
+
+class Progress(tune.Callback):
+    """A line for every finished trial, and a live line where there is a terminal."""
+
+    def __init__(self, console: Console, metric: str, trials: int, finished: int):
+        """trials: how many there are to be in all; finished: how many of them were before this began."""
+        self._console, self._metric, self._trials, self._finished = console, metric, trials, finished
+        self._epochs: dict[int, int] = {}
+        self._began = time.monotonic()
+        self._status: Status | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles callbacks; a console has locks."""
+        return {**self.__dict__, "_console": None, "_status": None}
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        if self._console.is_terminal:
+            self._status = self._console.status(self._summary())
+            self._status.start()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._show(trial, epoch=0)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._show(trial, epoch=result["epoch"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        report = trial.last_result
+        if "error" in report:
+            self._finish(trial, f"[red]failed[/red]: {escape(report['error'].splitlines()[0])}")
+            return
+        name = trial.config["published"] or configuration_words(report["params"], TOLD)
+        score = score_words(report[self._metric], report[f"{self._metric}_std"])
+        stopped = "" if report["finished"] else "stopped, "
+        seconds = f"{report['seconds']:.0f} s"
+        self._finish(
+            trial, f"{metric_words(self._metric)} {score}  {stopped}epoch {report['epoch']}, {seconds}: {name}"
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._finish(trial, "[red]failed[/red]: its process died")
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def _finish(self, trial: Trial, line: str) -> None:
+        self._finished += 1
+        self._epochs.pop(trial.config["number"], None)
+        width = len(str(self._trials))
+        count = f"{self._finished:>{width}}/{self._trials}"
+        self._console.print(
+            f"{count}  trial {trial.config['number']:>{width}}  {line}", highlight=False, soft_wrap=True
+        )
+        self._update()
+
+    def _show(self, trial: Trial, epoch: int) -> None:
+        self._epochs[trial.config["number"]] = epoch
+        self._update()
+
+    def _update(self) -> None:
+        if self._status is not None:
+            self._status.update(self._summary())
+
+    def _summary(self) -> str:
+        running = ", ".join(f"trial {number} at epoch {epoch}" for number, epoch in sorted(self._epochs.items()))
+        seconds = time.monotonic() - self._began
+        return f"{self._finished} of {self._trials} trials, {seconds:.0f} s; {running or 'starting'}"
+
+
+TOLD = ("model", "learning_rate", "batch_size", "dense_widths", "dropout", "unfrozen_layers", "rotation_deg")
+"""Parameters that a progress line has room for."""
+
+
+def _append(folder: Path, report: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "reports.jsonl").open("a") as file:
+        file.write(json.dumps(_finite(report)) + "\n")
+
+
+def _write_scalars(writer: SummaryWriter, entry: dict[str, float]) -> None:
+    for name in entry.keys() - {"epoch", "fold"}:
+        part = "training" if name in ("train_loss", "learning_rate") else "validation"
+        writer.add_scalar(f"{part}/{name}", entry[name], int(entry["epoch"]))
+
+
+def _finite(value: Any) -> Any:
+    """NaN is not JSON: null in its place."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

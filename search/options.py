@@ -1,0 +1,86 @@
+"""What a user may ask of a search: the options of the command line and the keywords of `search.run`."""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import search_spaces
+from datasets import InputError
+from search_spaces import Experiment
+from trainables.metrics import METRICS
+from trainables.protocol import Precision
+
+Searcher = Literal["tpe", "gp", "random", "grid"]
+Scheduler = Literal["asha", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """None where the task's own `EXPERIMENT` (or `DEMO`) decides."""
+
+    task: str
+    demo: bool = False
+    data: Path | None = None
+    trials: int | None = None
+    folds: int | None = None
+    max_epochs: int | None = None
+    metric: str | None = None
+    searcher: Searcher = "tpe"
+    scheduler: Scheduler = "asha"
+    weights: str | None = None
+    """Of timm backbones; `imagenet` with real data and `none` with phantoms unless given."""
+    precision: Precision | None = None
+    seed: int = 0
+    fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Parameters of the search space that are not searched, and their values."""
+    name: str | None = None
+    results: Path = Path("results")
+    resume: bool = False
+    address: str | None = None
+    """Of a running Ray cluster; None starts Ray on this machine, for this search, on loopback."""
+    cpus_per_trial: int | None = None
+    gpus_per_trial: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("--searcher", self.searcher, get_args(Searcher)),
+            ("--scheduler", self.scheduler, get_args(Scheduler)),
+            ("--precision", self.precision, get_args(Precision)),
+            ("--metric", self.metric, tuple(METRICS)),
+        ):
+            if value is not None and value not in known:
+                raise InputError(f"{name} {value}: choose one of {', '.join(known)}")
+        for name, number, least in (
+            ("--trials", self.trials, 1),
+            ("--max-epochs", self.max_epochs, 1),
+            ("--cpus-per-trial", self.cpus_per_trial, 1),
+            ("--seed", self.seed, 0),
+            ("--gpus-per-trial", self.gpus_per_trial, 0),
+        ):
+            if number is not None and number < least:
+                raise InputError(f"{name} {number}: must be at least {least}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.experiment_name):
+            raise InputError(f"--name {self.name}: use letters, digits, dots, dashes and underscores only")
+
+    @property
+    def experiment_name(self) -> str:
+        """The given name or the task's; that of demonstration data always says so."""
+        name = self.name or self.task
+        return f"{name}-demo" if self.demo and "demo" not in name else name
+
+    @property
+    def folder(self) -> Path:
+        return (self.results / self.experiment_name).absolute()
+
+    def experiment(self) -> Experiment:
+        """The task's own experiment with what was asked for in its place."""
+        space = search_spaces.space_of(self.task)
+        chosen: Experiment = getattr(space, "DEMO", space.EXPERIMENT) if self.demo else space.EXPERIMENT
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(Experiment)
+            if getattr(self, field.name) is not None
+        }
+        return dataclasses.replace(chosen, **given)

@@ -1,0 +1,159 @@
+"""What a search writes to `results/<name>/` besides its trials, and reads again when it goes on.
+
+experiment.json            what was asked for, on what data, with which versions
+folds.parquet              one row per image, in the order of all predictions
+study.db                   the Optuna study
+trials/0007/               one folder per trial, see `search.callbacks`
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from datasets import InputError
+from search.plan import Plan
+from search.ray_session import ROOT
+from trainables.metrics import METRICS
+
+SAME_ON_RESUME = (
+    "task",
+    "demonstration",
+    "seed",
+    "metric",
+    "folds",
+    "max_epochs",
+    "searcher",
+    "scheduler",
+    "weights",
+    "precision",
+    "fixed",
+    "folds_digest",
+)
+"""What must not change when a search goes on: its trials could not be compared."""
+
+PACKAGES = ("ray", "torch", "torchvision", "timm", "optuna", "polars", "scikit-learn", "kornia")
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Under a temporary name, then renamed: the old file or the new one, never half of it."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.replace(file)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else searches in this folder meanwhile. The lock goes with the process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--results {folder.parent}: cannot be written ({error.strerror})") from error
+    lock = filelock.FileLock(folder / ".lock", blocking=False)
+    try:
+        with lock:
+            yield
+    except filelock.Timeout as error:
+        raise InputError(f"another search is running in {folder}; wait for it or choose another --name") from error
+
+
+def begin_record(plan: Plan, trials: int) -> dict[str, Any]:
+    """Write `experiment.json` and `folds.parquet`, or check that a search that goes on is the same one.
+
+    trials: how many there are to be in all; a search that goes on may be given more.
+    """
+    folder, resume = plan.options.folder, plan.options.resume
+    file = folder / "experiment.json"
+    record = _record(plan, trials)
+    if file.exists():
+        if not resume:
+            raise InputError(
+                f"experiment {folder.name!r} exists in {folder.parent}: go on with --resume, or choose another --name"
+            )
+        before = json.loads(file.read_text())
+        for key in SAME_ON_RESUME:
+            if before[key] != record[key]:
+                raise InputError(
+                    f"--resume: {key} was {before[key]!r} and is {record[key]!r} now; "
+                    f"give the same options as before, or choose another --name"
+                )
+        if before["data"]["digest"] != record["data"]["digest"]:
+            raise InputError("--resume: the images have changed since; choose another --name")
+        record = before | {"trials": max(trials, before["trials"]), "sessions": before["sessions"] + record["sessions"]}
+    elif resume:
+        raise InputError(f"--resume: there is no experiment {folder.name!r} in {folder.parent}")
+    else:
+        plan.folds.table(plan.dataset).write_parquet(folder / "folds.parquet")
+    write_json(file, record)
+    return record
+
+
+def _record(plan: Plan, trials: int) -> dict[str, Any]:
+    options, dataset, experiment = plan.options, plan.dataset, plan.experiment
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    protocol = plan.protocol("cpu")
+    return {
+        "name": options.experiment_name,
+        "task": options.task,
+        "title": plan.title,
+        "demonstration": dataset.demonstration,
+        "command": _command(),
+        "started": now,
+        "sessions": [{"started": now, "command": _command()}],
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+        "commit": _commit(),
+        "seed": options.seed,
+        "metric": experiment.metric,
+        "mode": METRICS[experiment.metric],
+        "folds": plan.folds.k,
+        "folds_digest": plan.folds.digest,
+        "max_epochs": experiment.max_epochs,
+        "rungs": list(protocol.rungs),
+        "trials": trials,
+        "searcher": options.searcher,
+        "scheduler": options.scheduler,
+        "weights": plan.weights,
+        "precision": experiment.precision,
+        "fixed": options.fixed,
+        "data": {
+            "images": len(dataset),
+            "classes": list(dataset.classes),
+            "counts": dataset.counts,
+            "kind": dataset.kind,
+            "digest": dataset.digest,
+            "origin": dataset.origin,
+            "best_accuracy": dataset.best_accuracy,
+            "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in dataset.skipped],
+        },
+        "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(terse=True)},
+    }
+
+
+def _command() -> str:
+    """As it was typed; from a notebook, how it was called is not known."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return shlex.join(["python", "-m", program.parent.name, *sys.argv[1:]])
+    return "search.run(…)"
+
+
+def _commit() -> str | None:
+    """Of this program's code, with a mark where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,142 @@
+"""Optuna's samplers behind Ray Tune's `OptunaSearch`, with the study as the only memory.
+
+The study stands in a database that is written at every step, so it is never behind: what it calls complete, pruned or
+failed is finished, what it calls running goes on from its last checkpoint, and nothing else needs to survive. Ray's own
+way (a pickled searcher, up to ten seconds old) would contradict the database after a crash.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune.search.optuna import OptunaSearch
+
+from search_spaces import Published, Space
+from trainables.config import TrialConfig
+from trainables.protocol import Mode
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def sampler(searcher: str, seed: int) -> optuna.samplers.BaseSampler:
+    """A fresh sampler; grids need none, their points are enqueued."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if searcher == "tpe":
+            # Joint in all parameters, by branch of the conditional space; running trials count as bad ones, so that
+            # trials side by side differ.
+            return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
+        if searcher == "gp":
+            # Gaussian process over the parameters that every trial has; conditional ones are drawn at random.
+            return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def open_storage(file: Path) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def enqueue(study: optuna.Study, published: list[Published], points: list[dict[str, Any]]) -> None:
+    """Configurations to run first, published ones marked with their names."""
+    for entry in published:
+        study.enqueue_trial(entry.params, user_attrs={"published": entry.name})
+    for point in points:
+        study.enqueue_trial(point)
+
+
+class StudySearch(OptunaSearch):
+    """Proposes trials from a study; trials that the study knows as running are proposed again, before new ones.
+
+    A proposal is `{"number", "published", "continue_from", "params"}`: Optuna's number of the trial, the published
+    configuration it repeats or None, the checkpoint folder it goes on from or None, and all parameters.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        study_name: str,
+        storage: optuna.storages.BaseStorage,
+        sampler: optuna.samplers.BaseSampler,
+        metric: str,
+        mode: Mode,
+        checkpoint_of: Callable[[int], Path | None],
+    ):
+        """checkpoint_of: trial number -> the folder of its last complete checkpoint."""
+        super().__init__(space, metric=metric, mode=mode, sampler=sampler, storage=storage, study_name=study_name)
+        self._checkpoint_of = checkpoint_of
+        self._unfinished = [
+            trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING
+        ]
+
+    @property
+    def study(self) -> optuna.Study:
+        return self._ot_study
+
+    def settle(self, past: dict[int, list[dict[str, Any]]]) -> None:
+        """Tell the study of trials that had reported their end, and saved it, before an interruption kept it from
+        being told. past: the reports of every trial, by number."""
+        for frozen in list(self._unfinished):
+            last = past[frozen.number][-1] if past[frozen.number] else None
+            checkpoint = self._checkpoint_of(frozen.number)
+            if last and last["done"] and (last.get("error") or (checkpoint and _epoch(checkpoint) == last["epoch"])):
+                self._tell(optuna.trial.Trial(self.study, frozen._trial_id), last)
+                self._unfinished.remove(frozen)
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        if self._unfinished:
+            # The study has the values that were suggested before the interruption, and returns them again.
+            trial = optuna.trial.Trial(self.study, self._unfinished.pop(0)._trial_id)
+            checkpoint = self._checkpoint_of(trial.number)
+        else:
+            trial, checkpoint = self.study.ask(), None
+        self._ot_trials[trial_id] = trial
+        return {
+            "number": trial.number,
+            "published": trial.user_attrs.get("published"),
+            "continue_from": str(checkpoint) if checkpoint else None,
+            "params": TrialConfig.of(self._space(trial)).params(),
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if math.isfinite(result[self.metric]):
+            self._ot_trials[trial_id].report(result[self.metric], result["epoch"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the study: COMPLETE with all its epochs, PRUNED if the scheduler stopped it, FAIL without a score.
+
+        Ray calls this after the last report and its checkpoint have been written. It also calls it, without a result,
+        for trials that it puts down when the search is interrupted: they stay RUNNING.
+        """
+        trial = self._ot_trials.pop(trial_id, None)
+        if trial is None or (result is None and not error):
+            return
+        self._tell(trial, None if error else result)
+
+    def _tell(self, trial: optuna.Trial, report: dict[str, Any] | None) -> None:
+        score = (report or {}).get(self.metric)
+        if report is None or score is None or not math.isfinite(score):
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        trial.report(score, report["epoch"])
+        for name in (f"{self.metric}_std", "epoch", "best_epoch", "seconds"):
+            trial.set_user_attr(name, report[name])
+        if report["finished"]:
+            self.study.tell(trial, score)
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is in its database."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search goes on by opening its study again")
+
+
+def _epoch(checkpoint: Path) -> int:
+    return json.loads((checkpoint / "checkpoint.json").read_text())["epoch"]

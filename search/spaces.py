@@ -1,0 +1,156 @@
+"""What is done to a search space before it is searched: parameters fixed, a grid laid."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from datasets import InputError, nearest
+from search_spaces import Published, Space
+
+GRID_LEVELS = 3
+"""Points that a grid takes of every numeric parameter: both ends and the middle of its scale."""
+MOST_GRID_POINTS = 2000
+
+
+@dataclass(frozen=True)
+class FixedSpace:
+    """A search space some of whose parameters are given. A class, so that Ray can pickle it."""
+
+    space: Space
+    fixed: dict[str, Any]
+
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        return self.space(_Answering(trial, self.fixed))
+
+
+class _Answering:
+    """Answers for the fixed parameters and passes the other questions on to the trial."""
+
+    def __init__(self, trial: Any, fixed: dict[str, Any]):
+        self._trial = trial
+        self._fixed = fixed
+
+    def suggest_float(self, name: str, low: float, high: float, **options: Any) -> float:
+        if name not in self._fixed:
+            return self._trial.suggest_float(name, low, high, **options)
+        return float(_within(name, self._fixed[name], low, high, (int, float)))
+
+    def suggest_int(self, name: str, low: int, high: int, **options: Any) -> int:
+        if name not in self._fixed:
+            return self._trial.suggest_int(name, low, high, **options)
+        return int(_within(name, self._fixed[name], low, high, (int,)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name not in self._fixed:
+            return self._trial.suggest_categorical(name, choices)
+        if self._fixed[name] not in choices:
+            raise InputError(f"--set {name}={self._fixed[name]}: choose one of {', '.join(map(str, choices))}")
+        return self._fixed[name]
+
+
+def _within(name: str, value: Any, low: float, high: float, kinds: tuple[type, ...]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        raise InputError(f"--set {name}={value}: choose a value from {low:g} to {high:g}")
+    return value
+
+
+@dataclass(frozen=True)
+class _Question:
+    name: str
+    values: list[Any]
+    choice: int
+
+
+class _Exploring:
+    """A trial that answers from a list of choices, and by the first value beyond it; writes down what it was asked."""
+
+    def __init__(self, choices: Sequence[int] = ()):
+        self._choices = choices
+        self.asked: list[_Question] = []
+
+    def suggest_float(self, name: str, low: float, high: float, log: bool = False, **_: Any) -> float:
+        return self._answer(name, _levels(low, high, log))
+
+    def suggest_int(self, name: str, low: int, high: int, log: bool = False, **_: Any) -> int:
+        return self._answer(name, sorted({round(level) for level in _levels(low, high, log)}))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._answer(name, list(choices))
+
+    def _answer(self, name: str, values: list[Any]) -> Any:
+        at = len(self.asked)
+        self.asked.append(_Question(name, values, self._choices[at] if at < len(self._choices) else 0))
+        return values[self.asked[-1].choice]
+
+
+def grid(space: Space, most: int = MOST_GRID_POINTS) -> list[dict[str, Any]]:
+    """Every point of the grid over a define-by-run space, as the parameters to suggest, depth first: the last question
+    asked is the first to be answered otherwise. Raises `InputError` beyond `most` points."""
+    points: list[dict[str, Any]] = []
+    choices: list[int] | None = []
+    while choices is not None:
+        asked = _asked(space, choices)
+        points.append({question.name: question.values[question.choice] for question in asked})
+        if len(points) > most:
+            raise InputError(
+                f"--searcher grid: the grid has more than {most:,} points; fix parameters with --set NAME=VALUE "
+                f"(searched are: {', '.join(points[0])}), or use tpe, gp or random"
+            )
+        open_ones = [at for at, question in enumerate(asked) if question.choice + 1 < len(question.values)]
+        choices = [question.choice for question in asked[: open_ones[-1] + 1]] if open_ones else None
+        if choices:
+            choices[-1] += 1
+    return points
+
+
+def _asked(space: Space, choices: Sequence[int]) -> list[_Question]:
+    trial = _Exploring(choices)
+    space(trial)
+    return trial.asked
+
+
+def _levels(low: float, high: float, log: bool) -> list[float]:
+    if log:
+        return [low, math.sqrt(low * high), high]
+    return np.linspace(low, high, GRID_LEVELS).tolist()
+
+
+def fixed_space(space: Space, fixed: dict[str, Any]) -> Space:
+    """The space with some parameters given. Raises `InputError` for an unknown parameter or an impossible value."""
+    names = _parameters(space)
+    for name in fixed:
+        if name not in names:
+            raise InputError(f"--set {name}: no such parameter{nearest(name, names)} Searched are: {', '.join(names)}")
+    narrowed = FixedSpace(space, fixed)
+    _parameters(narrowed)  # asks every question, so that an impossible value is found now
+    return narrowed
+
+
+def agreeing(published: Sequence[Published], fixed: dict[str, Any]) -> list[Published]:
+    """Published configurations, less those that would need another value of a fixed parameter."""
+    return [
+        entry for entry in published if all(entry.params.get(name, value) == value for name, value in fixed.items())
+    ]
+
+
+def models(space: Space) -> list[str]:
+    """Every model that the space may choose, sorted."""
+    return sorted({space(_Exploring(choices))["model"] for choices in _deviations(space)})
+
+
+def _parameters(space: Space) -> list[str]:
+    """Every parameter that the space may ask for, in the order of asking."""
+    asked = (question.name for choices in _deviations(space) for question in _asked(space, choices))
+    return list(dict.fromkeys(asked))
+
+
+def _deviations(space: Space) -> list[list[int]]:
+    """The first answer to every question, and every list of answers that differs from that in one place: together they
+    meet every question that hangs on one other."""
+    first = _asked(space, ())
+    return [[]] + [
+        [0] * at + [choice] for at, question in enumerate(first) for choice in range(1, len(question.values))
+    ]

@@ -1,0 +1,27 @@
+"""Your own images, one folder per class: a MobileNet with a searched head and depth, from ImageNet weights.
+
+    python -m search images --data DIR
+
+To search something else, copy this file and `datasets/images.py` under a name of your own: that is a new task.
+"""
+
+from typing import Any
+
+from search_spaces import Experiment, parts
+from search_spaces.covid import BACKBONES
+
+EXPERIMENT = Experiment(metric="balanced_accuracy", folds=5, trials=40, max_epochs=81)
+
+
+def search_space(trial: Any) -> dict[str, Any]:
+    model = trial.suggest_categorical("model", tuple(BACKBONES))
+    return {
+        "model": model,
+        "image_size_px": 224,
+        "patience": 15,
+        "pooling": trial.suggest_categorical("pooling", ("avg", "max")),
+        **parts.optimisation(trial, 1e-6, 1e-2, batch_sizes=(16, 32, 64)),
+        **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
+        **parts.augmentation(trial),
+        **parts.unfrozen(trial, most_layers=BACKBONES[model]),
+    }

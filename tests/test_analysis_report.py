@@ -1,0 +1,206 @@
+"""The analysis room writes reports, and its command line."""
+
+import html.parser
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from analysis import Results, best_trials_table, ranked, summary, trials, write_report
+from analysis.__main__ import app
+from datasets import InputError
+from tests.results_folder import Wanted, build, change
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture
+def folder(built: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(built, tmp_path / "results" / built.name))
+
+
+# --- the report
+
+
+class Loads(html.parser.HTMLParser):
+    """What a browser would fetch, and the text that a reader sees."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.scripts = 0
+        self.shown = ""
+        self._inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside = tag
+        self.scripts += tag == "script"
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "data", "poster")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "style":
+            self.loaded += [part for part in data.split() if "url(" in part or "@import" in part]
+        elif self._inside != "script":
+            self.shown += data
+
+
+def test_the_report_fetches_nothing_and_holds_plotly_once(folder: Path) -> None:
+    page = write_report(folder).read_text()
+    loads = Loads(page)
+    assert loads.loaded == []
+    assert loads.scripts == 3  # plotly, the figures as JSON, the lines that draw them
+    assert page.count("plotly.js v") == 1
+    assert sorted(file.name for file in folder.glob(".*")) == []
+
+
+@pytest.mark.parametrize("demonstration", [True, False])
+def test_the_banner_stands_there_for_demonstration_data_only(folder: Path, demonstration: bool) -> None:
+    file = folder / "experiment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"demonstration": demonstration}))
+    report = write_report(folder)
+    assert ("DEMONSTRATION DATA" in Loads(report.read_text()).shown) is demonstration
+    assert ("DEMONSTRATION DATA" in report.with_suffix(".md").read_text()) is demonstration
+    printed = CliRunner().invoke(app, [str(folder)]).stdout
+    assert ("DEMONSTRATION DATA" in printed) is demonstration
+
+
+def test_names_cannot_become_markup(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    folder = build(tmp_path, Wanted(classes=("a|b", evil), trials=5, failed=0))
+    change(folder, 3, error=f"ValueError: {evil}")
+    report = write_report(folder)
+    page = report.read_text()
+    assert Loads(page).scripts == 3
+    assert evil in Loads(page).shown  # as text
+    assert evil not in page
+    markdown = report.with_suffix(".md").read_text()
+    assert "<script>" not in markdown
+    assert "a\\|b" in markdown
+
+
+def test_the_report_names_what_was_run(folder: Path) -> None:
+    shown = Loads(write_report(folder).read_text()).shown
+    for expected in (
+        "svendsen2025-model1",
+        "The best of 7 trials is optimistic",
+        "0.970",  # the best accuracy that the phantoms allow
+        "fedcba9876543210",
+        "0123456789abcdef",
+        "resumed",
+        "the file ends too early",
+        "RuntimeError: CUDA out of memory",
+        "torch 2.14.1",
+    ):
+        assert expected in shown
+
+
+def test_every_score_that_is_shown_has_its_spread(folder: Path) -> None:
+    told = summary(folder)
+    shown = Loads(write_report(folder).read_text()).shown
+    for row in [told["best"], *told["published"], *told["top"]]:
+        text = f"{row['score']:.3f}"
+        assert shown.count(text) == shown.count(f"{text} ± {row['score_std']:.3f}") > 0
+
+
+@pytest.mark.parametrize(("count", "failed"), [(0, 0), (1, 1), (1, 0), (2, 0)])
+@pytest.mark.parametrize("metric", ["auroc", "log_loss"])
+def test_few_trials_still_make_a_report(tmp_path: Path, count: int, failed: int, metric: str) -> None:
+    mode = "min" if metric == "log_loss" else "max"
+    wanted = Wanted(trials=count, failed=failed, published=0, metric=metric, mode=mode, max_epochs=1)
+    folder = build(tmp_path, wanted)
+    shown = Loads(write_report(folder).read_text()).shown
+    assert ("No score yet" in shown) is (count == failed)
+    assert ("One trial only" in shown) is (count - failed == 1)
+    assert pl.read_parquet(folder / "trials.parquet").height == count
+
+
+def test_the_summary_says_what_the_table_says(folder: Path) -> None:
+    told, table = summary(folder), trials(folder)
+    json.dumps(told, allow_nan=False)
+    order = ranked(table, "max")
+    assert [row["number"] for row in told["top"]] == order["number"].to_list()
+    assert [row["score"] for row in told["top"]] == order["score"].to_list()
+    assert told["scored"] == order.height
+    assert sum(told["budget"][state]["trials"] for state in ("finished", "stopped", "failed", "running")) == 8
+    assert told["budget"]["total"]["seconds"] == pytest.approx(table["seconds"].sum())
+    assert np.sum(told["predictions"]["confusion"]) == 120
+    assert told["data"]["groups"] == 60
+
+
+def test_the_gain_is_paired_and_positive_where_the_best_trial_is_better(tmp_path: Path) -> None:
+    folder = build(tmp_path, Wanted(metric="log_loss", mode="min"))
+    told = summary(folder)
+    worse = next(row for row in told["published"] if row["number"] != told["best"]["number"])
+    differences = np.subtract(worse["fold_scores"], told["best"]["fold_scores"])
+    assert worse["gain"]["mean"] == pytest.approx(differences.mean())
+    assert worse["gain"]["mean"] > 0
+    assert worse["gain"]["std"] == pytest.approx(differences.std(ddof=1))
+
+
+# --- the command line
+
+
+def test_the_command_prints_the_table_and_writes_the_report(folder: Path) -> None:
+    done = CliRunner().invoke(app, [folder.name, "--results", str(folder.parent)])
+    assert done.exit_code == 0
+    winner = summary(folder)["best"]
+    assert f"{winner['score']:.3f} ± {winner['score_std']:.3f}" in done.stdout
+    assert str(folder / "report.html") in done.stdout
+    assert (folder / "report.html").stat().st_size > 1_000_000
+
+
+def test_json_goes_to_stdout_alone_and_writes_nothing(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    done = CliRunner().invoke(app, [folder.name, "--results", str(folder.parent), "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == json.loads(json.dumps(summary(folder)))
+    assert done.stderr == ""
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_an_unknown_name_suggests_the_nearest(folder: Path, option: list[str]) -> None:
+    done = CliRunner().invoke(app, ["covid-dmo", "--results", str(folder.parent), *option])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "did you mean 'covid-demo'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}", None])
+def test_a_damaged_experiment_is_one_clear_line(folder: Path, damage: str | None) -> None:
+    if damage is None:
+        (folder / "folds.parquet").unlink()
+    else:
+        (folder / "experiment.json").write_text(damage)
+    done = CliRunner().invoke(app, [str(folder)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") <= 2
+
+
+def test_no_experiments_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="python -m search"):
+        Results.open(tmp_path / "nothing" / "covid")
+
+
+def test_the_terminal_table_fits_100_columns(built: Path) -> None:
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(best_trials_table(trials(built), Results.open(built).experiment))
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("published: svendsen2025-model1" in line for line in lines)
+    assert not any("…" in line for line in lines)  # nothing is cut off

@@ -1,0 +1,295 @@
+"""What people have on their disks becomes what it looks like, or is left out with a reason."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from datasets import InputError
+from datasets.decoding import class_folders, decode_file, find_images, undecodable
+
+GRAY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+
+
+def picture(path: Path, gray: int = 128, size: tuple[int, int] = (6, 4)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, gray).save(path)
+    return path
+
+
+def noisy(path: Path) -> Path:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+# Pixels
+
+
+def test_gray_file_is_read_as_it_is_and_replicated_for_rgb(tmp_path: Path) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "x.png")
+    assert np.array_equal(decode_file(tmp_path / "x.png", "L"), GRAY[:, :, None])
+    assert np.array_equal(decode_file(tmp_path / "x.png", "RGB"), np.stack([GRAY] * 3, axis=2))
+
+
+def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "x.png")
+    assert decode_file(tmp_path / "x.png", "L")[:, :, 0].tolist() == [[255, 0]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "seen"),
+    [("LA", (200, 128), 100), ("LA", (200, 0), 0), ("RGBA", (90, 90, 90, 255), 90), ("RGBA", (255, 255, 255, 51), 51)],
+)
+def test_transparent_pixels_are_seen_on_black(tmp_path: Path, mode: str, pixel: tuple[int, ...], seen: int) -> None:
+    Image.new(mode, (3, 2), pixel).save(tmp_path / "x.png")
+    pixels = decode_file(tmp_path / "x.png", "RGB")
+    assert pixels.shape == (2, 3, 3)
+    assert np.abs(pixels.astype(int) - seen).max() <= 1
+
+
+def test_palette_is_looked_up_and_its_transparent_entry_is_black(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([250, 250, 250, 200, 100, 50])
+    image.putdata([0, 1])
+    image.save(tmp_path / "x.png", transparency=0)
+    assert decode_file(tmp_path / "x.png", "RGB").tolist() == [[[0, 0, 0], [200, 100, 50]]]
+
+
+def test_cmyk_jpeg_has_the_colours_of_its_print(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), (200, 40, 60)).convert("CMYK").save(tmp_path / "x.jpg", quality=100)
+    assert np.abs(decode_file(tmp_path / "x.jpg", "RGB").astype(int) - (200, 40, 60)).max() <= 3
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_film_that_lies_on_its_side_is_put_upright(tmp_path: Path, ending: str) -> None:
+    stored = np.zeros((16, 32), np.uint8)
+    stored[:, :16] = 255  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise: the left comes to the top
+    Image.fromarray(stored).save(tmp_path / f"x.{ending}", exif=exif)
+    seen = decode_file(tmp_path / f"x.{ending}", "L")[:, :, 0]
+    assert seen.shape == (32, 16)
+    assert seen[:15].min() > 240
+    assert seen[17:].max() < 15
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "webp"])
+def test_first_frame_of_an_animation(tmp_path: Path, ending: str) -> None:
+    frames = [Image.new("L", (8, 8), gray) for gray in (40, 220)]
+    frames[0].save(tmp_path / f"x.{ending}", save_all=True, append_images=frames[1:])
+    assert np.abs(decode_file(tmp_path / f"x.{ending}", "L").astype(int) - 40).max() <= 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    values=arrays.arrays(np.uint16, st.tuples(st.integers(1, 5), st.integers(1, 5))),
+    dtype=st.sampled_from(["<u2", ">u2", "<i4", "<f4"]),
+)
+def test_deep_gray_keeps_its_order_and_fills_eight_bit(
+    tmp_path_factory: pytest.TempPathFactory, values: np.ndarray, dtype: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "deep.tif"
+    Image.fromarray(values.astype(dtype)).save(path)
+    seen = decode_file(path, "L").ravel().astype(int)
+    order = np.argsort(values.ravel(), kind="stable")
+    assert (np.diff(seen[order]) >= 0).all()
+    assert seen.min() == 0
+    assert seen.max() == (255 if values.min() < values.max() else 0)
+
+
+def test_twelve_bits_in_a_sixteen_bit_png_are_not_a_black_image(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[1000, 2000, 3000]], np.uint16)).save(tmp_path / "x.png")
+    assert decode_file(tmp_path / "x.png", "L")[:, :, 0].tolist() == [[0, 128, 255]]
+
+
+def test_floating_point_holes_are_black(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[np.nan, -1.0, 0.0, 1.0, np.inf]], np.float32)).save(tmp_path / "x.tif")
+    assert decode_file(tmp_path / "x.tif", "L")[:, :, 0].tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_sixteen_bit_tiff_with_white_as_zero_is_inverted(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    Image.fromarray(np.array([[0, 1000, 65535]], np.uint16)).save(path)
+    # tag 262 (photometric interpretation), type short, one value: 1, black is zero, becomes 0
+    stored = path.read_bytes()
+    entry = b"\x06\x01\x03\x00\x01\x00\x00\x00"
+    assert stored.count(entry + b"\x01") == 1
+    path.write_bytes(stored.replace(entry + b"\x01", entry + b"\x00"))
+    assert decode_file(path, "L")[:, :, 0].tolist() == [[255, 251, 0]]
+
+
+# Files that do not decode
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "bmp", "tif", "webp"])
+def test_truncated_file_has_a_reason(tmp_path: Path, ending: str) -> None:
+    path = noisy(tmp_path / f"x.{ending}")
+    assert undecodable(path) is None
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert undecodable(path)
+    with pytest.raises(InputError, match=f"x.{ending}: "):
+        decode_file(path, "RGB")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_broken_file_stops_the_program(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    ending = data.draw(st.sampled_from(["jpg", "png", "gif", "bmp", "tif", "webp"]))
+    path = noisy(tmp_path_factory.getbasetemp() / f"broken.{ending}")
+    stored = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        stored[data.draw(st.integers(0, min(len(stored), 400) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(stored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # a broken header may ask for any size
+        undecodable(path)  # does not raise, whatever Pillow does
+
+
+def test_what_is_no_image_has_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("patient;label")
+    assert undecodable(tmp_path / "empty.png") == "empty, 0 bytes"
+    assert undecodable(tmp_path / "text.png") == "not an image of a known format"
+    assert undecodable(tmp_path / "gone.png") == "No such file or directory"
+
+
+@pytest.mark.parametrize("limit", [1500, 500])
+def test_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    picture(tmp_path / "x.png", size=(40, 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # Pillow warns above it and raises above twice of it
+    reason = undecodable(tmp_path / "x.png")
+    assert reason is not None
+    assert "decompression bomb" in reason
+
+
+# Folders
+
+
+def test_images_are_found_in_the_order_of_their_paths_and_the_rest_is_reported(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "b/10.png", "a.tiff", "a/z.WebP", "b/.DS_169665.jpg", "__MACOSX/b/._2.png", ".git/x.png"):
+        picture(tmp_path / name)
+    for name in ("b/Thumbs.db", "labels.csv", ".DS_Store", "no_ending"):
+        (tmp_path / name).touch()
+    found, skipped = find_images(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.tiff", "a/z.WebP", "b/10.png", "b/2.JPG"]
+    assert [(file.path, file.reason.split()[0]) for file in skipped] == [
+        (".DS_Store", "hidden,"),
+        (".git", "hidden,"),
+        ("__MACOSX", "hidden,"),
+        ("b/.DS_169665.jpg", "hidden,"),
+        ("b/Thumbs.db", "not"),
+        ("labels.csv", "not"),
+        ("no_ending", "not"),
+    ]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere/x.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "linked_file.png").symlink_to(tmp_path / "elsewhere/x.png")
+    (root / "circle").symlink_to(root)
+    (root / "lost.png").symlink_to(tmp_path / "nothing.png")
+    found, skipped = find_images(root)
+    assert [path.relative_to(root).as_posix() for path in found] == ["linked/x.png", "linked_file.png"]
+    assert [(file.path, file.reason) for file in skipped] == [
+        ("circle", "a link in a circle"),
+        ("lost.png", "a link to nothing"),
+    ]
+
+
+def test_name_that_is_no_text_is_reported_printably(tmp_path: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).touch()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    found, skipped = find_images(tmp_path)
+    assert not found
+    assert skipped[0].path.encode() == "caf\ufffd.png".encode()
+    assert "rename" in skipped[0].reason
+
+
+def test_classes_are_the_first_folders_in_sorted_order(tmp_path: Path) -> None:
+    for name in ("cat/deep/er/1.png", "ant/2.png", "bee/3.png", "loose.png"):
+        picture(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    folders = class_folders(tmp_path)
+    assert folders.classes == ("ant", "bee", "cat")
+    assert [path.name for path in folders.paths] == ["2.png", "3.png", "1.png"]
+    assert folders.targets == (0, 1, 2)
+    assert [file.path for file in folders.skipped] == ["loose.png"]
+
+
+def test_named_folders_match_in_any_case_and_others_are_reported(tmp_path: Path) -> None:
+    for name in ("Covid/1.png", "normal/2.png", "pneumonia/3.png"):
+        picture(tmp_path / name)
+    folders = class_folders(tmp_path, {"NORMAL": 0, "COVID": 1})
+    assert folders.classes == ("NORMAL", "COVID")
+    assert [(path.name, target) for path, target in zip(folders.paths, folders.targets, strict=True)] == [
+        ("1.png", 1),
+        ("2.png", 0),
+    ]
+    assert [(file.path, file.reason) for file in folders.skipped] == [
+        ("pneumonia/3.png", "not in a class folder (NORMAL, COVID)")
+    ]
+
+
+@pytest.mark.parametrize("classes", [None, {"NORMAL": 0, "COVID": 1}])
+@pytest.mark.parametrize("above", ["archive", "archive/films", "covid"])
+def test_folder_above_the_data_set_is_understood(tmp_path: Path, above: str, classes: dict[str, int] | None) -> None:
+    for name in ("COVID/COVID/1.png", "NORMAL/NORMAL/2.png"):
+        picture(tmp_path / above / name)
+    (tmp_path / "readme.txt").touch()
+    (tmp_path / "__MACOSX").mkdir()
+    folders = class_folders(tmp_path, classes)
+    assert folders.root == tmp_path / above
+    assert [path.name for path in folders.paths] == ["1.png", "2.png"]
+    assert [file.path for file in folders.skipped] == ["__MACOSX", "readme.txt"]
+
+
+def test_one_named_class_alone_is_not_taken_for_a_folder_above(tmp_path: Path) -> None:
+    picture(tmp_path / "COVID/COVID/1.png")
+    assert class_folders(tmp_path, {"NORMAL": 0, "COVID": 1}).root == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ((), "no images in it"),
+        (("x.png",), "images but no folders"),
+        (("a/x.png", "a/y.png"), "one folder with images, a"),
+        (("train/a/x.png", "train/b/x.png", "Test/a/x.png"), "Test, train are parts of a data set, not classes"),
+    ],
+)
+def test_folder_without_classes_is_a_clear_error(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
+    for name in files:
+        picture(tmp_path / name)
+    with pytest.raises(InputError, match=message) as error:
+        class_folders(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_folders_are_a_clear_error(tmp_path: Path) -> None:
+    for name in ("sick/1.png", "well/2.png"):
+        picture(tmp_path / name)
+    with pytest.raises(InputError, match="holds sick, well; expected one folder of images per class: NORMAL, COVID"):
+        class_folders(tmp_path, {"NORMAL": 0, "COVID": 1})
+    with pytest.raises(InputError, match=r"missing: no such folder; expected .* NORMAL, COVID"):
+        class_folders(tmp_path / "missing", {"NORMAL": 0, "COVID": 1})
+    with pytest.raises(InputError, match=r"1\.png: a file; expected"):
+        class_folders(tmp_path / "sick" / "1.png")
+
+
+def test_folder_of_broken_images_is_a_clear_error(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="none of its 2 images decodes; the first one: empty, 0 bytes"):
+        class_folders(tmp_path)

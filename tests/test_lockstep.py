@@ -1,0 +1,188 @@
+"""k folds in lockstep: exact to resume, exact to repeat, best epoch of the mean curve."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from datasets import InputError
+from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol
+from trainables import lockstep as lockstep_module
+from trainables.fold import learning_rate_factor, plateau_halvings
+from trainables.lockstep import Lockstep
+
+
+def make(dataset=None, k=3, protocol=None, **config) -> Lockstep:
+    dataset = dataset or small_dataset()
+    return Lockstep(small_config(**config), dataset, small_folds(dataset, k), protocol or small_protocol())
+
+
+def trained(lockstep: Lockstep, epochs: int | None = None) -> Lockstep:
+    while not lockstep.finished and lockstep.epoch != epochs:
+        lockstep.advance()
+    return lockstep
+
+
+def told(lockstep: Lockstep) -> dict:
+    """Everything but the clock."""
+    return {key: value for key, value in lockstep.report().items() if key != "seconds"}
+
+
+VARIANTS = {
+    "scratch": {},
+    "everything at once": {
+        "dropout": 0.4,
+        "dense_batch_norm": True,
+        "optimizer": "adamw",
+        "weight_decay": 1e-2,
+        "schedule": "cosine",
+        "warmup_epochs": 1.0,
+        "flip": True,
+        "rotation_deg": 36.0,
+        "zoom": 0.1,
+        "contrast": 0.1,
+    },
+    "plateau": {"schedule": "plateau", "learning_rate": 0.05, "optimizer": "sgd"},
+}
+
+
+@pytest.mark.parametrize("stop_at", [1, 3])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_trial_that_was_stopped_ends_with_the_same_numbers(variant, stop_at, tmp_path):
+    straight = trained(make(**VARIANTS[variant]))
+    trained(make(**VARIANTS[variant]), stop_at).save(tmp_path)
+    torch.manual_seed(99)  # whatever the process did in between
+    resumed = make(**VARIANTS[variant])
+    resumed.load(tmp_path)
+    assert resumed.epoch == stop_at
+    trained(resumed)
+    assert told(resumed) == told(straight)
+    assert resumed.curve == straight.curve
+    straight.save(tmp_path)
+    first = pl.read_parquet(tmp_path / "predictions.parquet")
+    resumed.save(tmp_path)
+    assert first.equals(pl.read_parquet(tmp_path / "predictions.parquet"))
+
+
+@pytest.mark.parametrize("unfrozen_layers", [0, 8])
+def test_a_trial_on_stored_features_resumes_and_equals_one_without_store(unfrozen_layers, tmp_path, monkeypatch):
+    dataset = small_dataset(images=24, size_px=32, channels=3)
+    config = {**MOBILENET, "unfrozen_layers": unfrozen_layers}
+    straight = trained(make(dataset, 2, small_protocol(max_epochs=2), **config))
+    trained(make(dataset, 2, small_protocol(max_epochs=2), **config), 1).save(tmp_path)
+    resumed = make(dataset, 2, small_protocol(max_epochs=2), **config)
+    resumed.load(tmp_path)
+    assert told(trained(resumed)) == told(straight)
+
+    monkeypatch.setattr(lockstep_module, "cut", lambda *_: None)
+    whole = trained(make(dataset, 2, small_protocol(max_epochs=2), **config))
+    for with_store, without in zip(straight.curve, whole.curve, strict=True):
+        assert with_store == pytest.approx(without, rel=2e-3)
+
+
+def test_the_prefix_is_computed_once_for_all_trials(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path))
+    dataset = small_dataset(images=24, size_px=32, channels=3)
+    for rate in (1e-3, 1e-2):
+        make(dataset, 2, **MOBILENET, unfrozen_layers=0, learning_rate=rate)
+    assert len(list(tmp_path.glob("features-*.npy"))) == 1
+    make(dataset, 2, **MOBILENET, unfrozen_layers=0, pooling="max")
+    make(dataset, 2, small_protocol(seed=1), **MOBILENET, unfrozen_layers=0)
+    assert len(list(tmp_path.glob("features-*.npy"))) == 3
+
+
+def test_features_beyond_the_budget_are_not_stored(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path))
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000801")  # the pixels, but not the features
+    lockstep = make(small_dataset(images=24, size_px=32, channels=3), 2, **MOBILENET, unfrozen_layers=0)
+    assert not list(tmp_path.glob("features-*.npy"))
+    assert math.isfinite(told(trained(lockstep, 1))["accuracy"])
+
+
+def test_the_same_seed_gives_bitwise_the_same_scores_and_another_does_not():
+    everything = VARIANTS["everything at once"]
+    first, again = trained(make(**everything)), trained(make(**everything))
+    assert first.curve == again.curve
+    other = trained(make(**everything, protocol=small_protocol(seed=1)))
+    assert other.curve != first.curve
+
+
+def test_it_learns_what_can_be_learned():
+    report = trained(make(protocol=small_protocol(max_epochs=8))).report()
+    assert report["accuracy"] > 0.95
+
+
+def test_predictions_are_out_of_fold_and_of_the_best_epoch(tmp_path):
+    lockstep = trained(make())
+    lockstep.save(tmp_path)
+    probabilities = pl.read_parquet(tmp_path / "predictions.parquet").to_numpy()
+    dataset = small_dataset()
+    assert probabilities.shape == (len(dataset), 2)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    right = probabilities.argmax(1) == dataset.targets
+    per_fold = [right[validated].mean() for _, validated in small_folds(dataset)]
+    assert per_fold == pytest.approx(lockstep.report()["folds"]["accuracy"])
+    at_best = [entry["accuracy"] for entry in lockstep.curve if entry["epoch"] == lockstep.best_epoch]
+    assert at_best == pytest.approx(per_fold)
+
+
+def test_the_best_epoch_is_that_of_the_mean_curve():
+    lockstep = trained(make(protocol=small_protocol(max_epochs=6)))
+    curve = pl.DataFrame(lockstep.curve).group_by("epoch").agg(pl.col("accuracy", "log_loss").mean()).sort("epoch")
+    ranks = list(zip(curve["accuracy"], -curve["log_loss"], strict=True))
+    assert lockstep.best_epoch == curve["epoch"][ranks.index(max(ranks))]
+    assert lockstep.report()["accuracy"] == pytest.approx(curve["accuracy"].max())
+
+
+def test_patience_ends_a_trial_that_no_longer_improves():
+    lockstep = trained(make(patience=2, learning_rate=1e-12, protocol=small_protocol(max_epochs=50, metric="accuracy")))
+    assert lockstep.epoch == lockstep.best_epoch + 2 < 50
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_diverged_trial_ends_and_keeps_what_came_before():
+    lockstep = trained(make(learning_rate=1e30, optimizer="sgd"))
+    assert lockstep.diverged
+    assert lockstep.finished
+    assert lockstep.epoch < 4
+    report = lockstep.report()
+    assert report["best_epoch"] == 0
+    assert math.isnan(report["accuracy"])
+
+
+def test_several_classes():
+    dataset = small_dataset(images=60, classes=4)
+    report = trained(make(dataset, protocol=small_protocol(max_epochs=6))).report()
+    assert report["accuracy"] > 0.8
+    assert len(report["folds"]["auroc"]) == 3
+
+
+def test_bfloat16_stays_close_to_float32():
+    full = trained(make(), 1).report()
+    half = trained(make(protocol=small_protocol(precision="bfloat16")), 1).report()
+    assert half["folds"]["log_loss"] == pytest.approx(full["folds"]["log_loss"], abs=0.05)
+    assert half["folds"]["log_loss"] != full["folds"]["log_loss"]
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(InputError, match="metric 'acuracy': choose from"):
+        make(protocol=small_protocol(metric="acuracy"))
+
+
+def test_plateau_halves_when_torchs_scheduler_does():
+    losses = [1.0, 0.9, 0.95, 0.9, 0.91, 0.92, 0.93, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    # torch counts the bad epochs it tolerates, we the one that is too much
+    oracle = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, threshold=0)
+    for epoch, loss in enumerate(losses, 1):
+        oracle.step(loss)
+        assert 0.5 ** plateau_halvings(losses[:epoch]) == optimizer.param_groups[0]["lr"]
+
+
+def test_cosine_warms_up_and_decays_to_zero():
+    config = small_config(schedule="cosine", warmup_epochs=2.0)
+    factors = [learning_rate_factor(config, epochs, 10) for epochs in (0.0, 1.0, 2.0, 6.0, 10.0)]
+    assert factors == pytest.approx([0.005, 0.5, 1.0, 0.5, 0.0])
+    assert learning_rate_factor(small_config(), 7.0, 10) == 1.0

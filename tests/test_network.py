@@ -1,0 +1,196 @@
+"""Networks: exact sizes, what is frozen, and that a cut network computes what the whole does."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from datasets import InputError
+from tests.small import MOBILENET, small_config
+from trainables.config import TrialConfig
+from trainables.models import build_body
+from trainables.network import Network, build_head, cut, freeze, parameter_counts, pristine_body, weights_digest
+
+
+def network(config: TrialConfig, channels: int = 3, outputs: int = 1) -> Network:
+    body = pristine_body(config, channels, weights="none", seed=0)
+    freeze(body.module, config.unfrozen_layers, (channels, config.image_size_px, config.image_size_px))
+    return Network(body.module, build_head(config, body.features, outputs, seed=0))
+
+
+SVENDSEN = {"image_size_px": 224, "dense_widths": (128,), "dropout": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("model", "unfrozen_layers", "trainable", "total"),
+    [
+        ("svendsen_cnn", None, 1_045_441, 1_045_441),
+        ("mobilenetv2_100", 0, 164_097, 2_387_969),
+        ("mobilenetv2_100", 14, 1_370_177, 2_387_969),
+        ("mobilenetv2_100", 104, 2_387_969, 2_387_969),
+        ("mobilenetv2_100", None, 2_387_969, 2_387_969),
+    ],
+)
+def test_svendsens_networks_have_the_published_sizes(model, unfrozen_layers, trainable, total):
+    config = small_config(model=model, unfrozen_layers=unfrozen_layers, **SVENDSEN)
+    assert parameter_counts(network(config)) == (trainable, total)
+
+
+def test_the_last_layers_in_order_of_execution_are_trained():
+    frozen = network(small_config(**MOBILENET, unfrozen_layers=2))
+    trained = {name for name, parameter in frozen.body.named_parameters() if parameter.requires_grad}
+    assert trained == {"conv_head.weight", "bn2.weight", "bn2.bias"}
+
+
+def test_frozen_batch_norm_keeps_its_statistics_while_training():
+    frozen = network(small_config(**MOBILENET, unfrozen_layers=2))
+    before = {name: buffer.clone() for name, buffer in frozen.named_buffers() if "running" in name}
+    frozen.train()
+    frozen(torch.randn(4, 3, 32, 32))
+    changed = {name for name, buffer in frozen.named_buffers() if name in before and not buffer.equal(before[name])}
+    assert changed == {"body.bn2.running_mean", "body.bn2.running_var"}
+
+
+@pytest.mark.parametrize("unfrozen_layers", [0, 1, 2, 14, 40, 90])
+@pytest.mark.parametrize("model", ["mobilenetv2_035", "mobilenetv3_small_050", "resnet18", "efficientnet_lite0"])
+def test_prefix_and_tail_compute_what_the_whole_body_does(model, unfrozen_layers):
+    config = small_config(**MOBILENET | {"model": model}, unfrozen_layers=unfrozen_layers)
+    body = network(config).body.eval()
+    parts = cut(body, (3, 32, 32))
+    if all(parameter.requires_grad for parameter in body.parameters()):
+        assert (parts, unfrozen_layers >= 40) == (None, True)
+        return
+    assert parts is not None
+    prefix, tail, _ = parts
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        assert tail(prefix(images)).equal(body(images))
+    assert not any(parameter.requires_grad for parameter in prefix.parameters())
+    trained = sum(parameter.numel() for parameter in body.parameters() if parameter.requires_grad)
+    assert sum(parameter.numel() for parameter in tail.parameters() if parameter.requires_grad) == trained
+
+
+def test_a_cut_tail_trains_as_the_whole_does():
+    config = small_config(**MOBILENET, unfrozen_layers=14)
+    whole = network(config).train()
+    parts = cut(network(config).body, (3, 32, 32))
+    assert parts is not None
+    prefix, tail, _ = parts
+    halves = Network(tail, network(config).head).train()
+    images = torch.randn(4, 3, 32, 32)
+    whole(images).sum().backward()
+    halves(prefix(images)).sum().backward()
+    of_halves = dict(halves.named_parameters())
+    compared = 0
+    for name, parameter in whole.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(of_halves[name].grad, parameter.grad)
+            compared += 1
+    assert compared == sum(parameter.requires_grad for parameter in whole.parameters()) > 14
+
+
+class Branching(nn.Module):
+    """Its Python decides on values, so it cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1)
+
+    def forward(self, images):
+        features = self.layer(images).mean((2, 3))
+        return features if features.sum() > 0 else -features
+
+
+def test_a_network_that_cannot_be_traced_is_trained_whole():
+    body = Branching()
+    freeze(body, 0, (3, 8, 8))
+    assert cut(body, (3, 8, 8)) is None
+
+
+def test_nothing_frozen_means_nothing_to_cut():
+    assert cut(network(small_config(**MOBILENET)).body, (3, 32, 32)) is None
+
+
+def test_a_vision_transformer_freezes_its_embeddings_with_its_first_layer():
+    config = small_config(model="vit_tiny_patch16_224", image_size_px=32, unfrozen_layers=3, dense_widths=())
+    body = network(config).body
+    trained = {name for name, parameter in body.named_parameters() if parameter.requires_grad}
+    assert "pos_embed" not in trained
+    assert trained == {
+        f"{layer}.{part}"
+        for layer in ("fc_norm", "blocks.11.mlp.fc2", "blocks.11.mlp.fc1")
+        for part in ("weight", "bias")
+    }
+
+
+def test_the_head_has_the_asked_for_layers():
+    head = build_head(small_config(dense_widths=(64, 32), dense_batch_norm=True, dropout=0.3), 100, 5, seed=0)
+    assert [type(layer).__name__ for layer in head] == [*["Linear", "BatchNorm1d", "ReLU", "Dropout"] * 2, "Linear"]
+    assert [layer.out_features for layer in head if isinstance(layer, nn.Linear)] == [64, 32, 5]
+    assert [type(layer).__name__ for layer in build_head(small_config(dense_widths=()), 9, 2, seed=0)] == [
+        "Dropout",
+        "Linear",
+    ]
+
+
+def test_bodies_and_heads_are_reproducible_and_do_not_touch_the_global_generator():
+    config = small_config(**MOBILENET)
+    state = torch.get_rng_state()
+    first, again = network(config), network(config)
+    assert torch.get_rng_state().equal(state)
+    assert weights_digest(first) == weights_digest(again)
+    first.body.conv_stem.weight.data += 1
+    assert weights_digest(first) != weights_digest(network(config)), "the pristine body must not be shared"
+
+
+@pytest.mark.parametrize(("pooling", "reduced"), [("avg", torch.mean), ("max", torch.amax)])
+def test_pooling_is_the_asked_for_one(pooling, reduced):
+    body = pristine_body(small_config(**MOBILENET, pooling=pooling), 3, "none", 0).module.eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(body(images), reduced(body.forward_features(images), dim=(2, 3)))
+
+
+def test_backbones_are_normalised_as_their_own_configuration_says():
+    imagenet = build_body("mobilenetv2_100", 3, 32, "avg", "none")
+    assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    inception = build_body("inception_v3.tf_in1k", 3, 96, "avg", "none")
+    assert (inception.mean, inception.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert build_body("mobilenetv2_100", 1, 32, "avg", "none").mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+
+
+def test_weights_come_from_a_file_and_must_fit(tmp_path):
+    body = build_body("mobilenetv2_035", 3, 32, "avg", "none").module
+    save_file(body.state_dict(), tmp_path / "right.safetensors")
+    loaded = build_body("mobilenetv2_035", 3, 32, "avg", str(tmp_path / "right.safetensors")).module
+    assert weights_digest(loaded) == weights_digest(body)
+
+    save_file({"other": torch.zeros(1)}, tmp_path / "wrong.safetensors")
+    (tmp_path / "no.safetensors").write_text("not one")
+    for file, says in (
+        ("wrong", "not the weights of mobilenetv2_035"),
+        ("no", "not a safetensors file"),
+        ("gone", "no such file"),
+    ):
+        with pytest.raises(InputError, match=says):
+            build_body("mobilenetv2_035", 3, 32, "avg", str(tmp_path / f"{file}.safetensors"))
+
+
+def test_weights_that_cannot_be_fetched_name_the_two_ways_on(monkeypatch):
+    import timm
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to the hub")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(InputError, match="--weights FILE.safetensors") as error:
+        build_body("mobilenetv2_100", 3, 224, "avg", "imagenet")
+    assert "--weights none" in str(error.value)
+
+
+def test_unknown_models_and_images_that_vanish_are_refused():
+    with pytest.raises(InputError, match="unknown model 'mobilnetv2_100'; did you mean 'mobilenetv2_100'"):
+        build_body("mobilnetv2_100", 3, 224, "avg", "none")
+    with pytest.raises(InputError, match="at least 70"):
+        build_body("svendsen_cnn", 3, 69, "avg", "none")
+    assert build_body("svendsen_cnn", 3, 70, "avg", "none").module(torch.zeros(1, 3, 70, 70)).shape == (1, 128)

@@ -1,0 +1,146 @@
+"""Contract tests of the searchers, and of the study as their only memory."""
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.searchers import StudySearch, enqueue, open_storage, sampler
+from search_spaces import covid
+from trainables.config import TrialConfig
+
+SEARCHERS = ("tpe", "gp", "random")
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def study_search(folder, searcher="tpe", seed=0, space=covid.search_space, checkpoint_of=lambda number: None):
+    return StudySearch(
+        space, "test", open_storage(folder / "study.db"), sampler(searcher, seed), "auroc", "max", checkpoint_of
+    )
+
+
+def report(score=0.8, epoch=3, finished=True, **more):
+    return {
+        "auroc": score,
+        "auroc_std": 0.1,
+        "epoch": epoch,
+        "best_epoch": 1,
+        "seconds": 2.0,
+        "finished": finished,
+        **more,
+    }
+
+
+def states(search):
+    return [trial.state for trial in search.study.get_trials(deepcopy=False)]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("searcher", SEARCHERS)
+def test_every_searcher_proposes_whole_configurations_and_learns_scores(searcher, tmp_path):
+    search = study_search(tmp_path, searcher)
+    for i in range(13):  # beyond the random start of TPE and GP
+        proposal = search.suggest(str(i))
+        assert (proposal["number"], proposal["published"], proposal["continue_from"]) == (i, None, None)
+        TrialConfig.of(proposal["params"])
+        search.on_trial_complete(str(i), report(score=i / 20))
+    assert states(search) == [TrialState.COMPLETE] * 13
+    assert search.study.best_trial.number == 12
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("searcher", SEARCHERS)
+def test_the_same_seed_proposes_the_same(searcher, tmp_path):
+    def proposals(folder, seed):
+        folder.mkdir()
+        search = study_search(folder, searcher, seed)
+        made = []
+        for i in range(12):
+            made.append(search.suggest(str(i))["params"])
+            search.on_trial_complete(str(i), report(score=made[-1]["dropout"]))
+        return made
+
+    first = proposals(tmp_path / "a", seed=0)
+    assert proposals(tmp_path / "b", seed=0) == first
+    assert proposals(tmp_path / "c", seed=1) != first
+
+
+def test_published_configurations_come_first_and_are_marked(tmp_path):
+    search = study_search(tmp_path)
+    enqueue(search.study, list(covid.PUBLISHED), [])
+    proposals = [search.suggest(str(i)) for i in range(5)]
+    assert [proposal["published"] for proposal in proposals] == [*[entry.name for entry in covid.PUBLISHED], None]
+    assert proposals[2]["params"]["unfrozen_layers"] == 14
+
+
+def test_how_a_trial_ends_is_told_to_the_study(tmp_path):
+    search = study_search(tmp_path)
+    for i, (result, error) in enumerate(
+        [
+            (report(), False),
+            (report(finished=False), False),
+            (report(score=math.nan), False),
+            (report(score=math.nan, error="RuntimeError: no"), False),
+            (None, True),
+            (None, False),  # put down by an interruption
+        ]
+    ):
+        search.suggest(str(i))
+        search.on_trial_complete(str(i), result, error=error)
+    complete, pruned, fail = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+    assert states(search) == [complete, pruned, fail, fail, fail, TrialState.RUNNING]
+    assert search.study.trials[1].value == 0.8
+    assert search.study.trials[0].intermediate_values == {3: 0.8}
+
+
+def test_reports_are_seen_in_the_study_while_a_trial_runs(tmp_path):
+    search = study_search(tmp_path)
+    search.suggest("a")
+    search.on_trial_result("a", report(score=0.6, epoch=1, finished=False))
+    search.on_trial_result("a", report(score=math.nan, epoch=2, finished=False))
+    seen = optuna.load_study(study_name="test", storage=f"sqlite:///{tmp_path / 'study.db'}").trials[0]
+    assert (seen.state, seen.intermediate_values) == (TrialState.RUNNING, {1: 0.6})
+
+
+def test_a_study_opened_again_goes_on_with_the_running_trials(tmp_path):
+    before = study_search(tmp_path)
+    enqueue(before.study, list(covid.PUBLISHED), [])
+    proposals = {i: before.suggest(str(i)) for i in range(6)}
+    before.on_trial_complete("1", report())
+    del before  # killed
+
+    after = study_search(tmp_path, checkpoint_of=lambda number: tmp_path / "c" if number == 2 else None)
+    again = [after.suggest(f"again-{i}") for i in range(6)]
+    assert [proposal["number"] for proposal in again] == [0, 2, 3, 4, 5, 6]
+    assert [proposal["continue_from"] for proposal in again] == [None, str(tmp_path / "c"), None, None, None, None]
+    for proposal in again[:5]:
+        same = proposals[proposal["number"]]
+        assert (proposal["params"], proposal["published"]) == (same["params"], same["published"])
+    after.on_trial_complete("again-0", report())
+    assert states(after)[:2] == [TrialState.COMPLETE] * 2
+
+
+def test_an_end_that_was_reported_but_not_told_is_told(tmp_path):
+    before = study_search(tmp_path)
+    for i in range(5):
+        before.suggest(str(i))
+    checkpoint = tmp_path / "checkpoint_000000"
+    checkpoint.mkdir()
+    (checkpoint / "checkpoint.json").write_text('{"epoch": 3, "files": {}}')
+    past = {
+        0: [report(done=True)],
+        1: [report(done=True, finished=False)],
+        2: [report(done=True, epoch=4)],  # its last checkpoint was not saved
+        3: [report(done=False)],
+        4: [{"number": 4, "error": "RuntimeError: no", "epoch": 0, "done": True}],
+    }
+    after = study_search(tmp_path, checkpoint_of=lambda number: checkpoint)
+    after.settle(past)
+    running = TrialState.RUNNING
+    assert states(after) == [TrialState.COMPLETE, TrialState.PRUNED, running, running, TrialState.FAIL]
+    assert [after.suggest(name)["number"] for name in ("a", "b")] == [2, 3]

@@ -1,0 +1,74 @@
+"""Spaces narrowed and gridded."""
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets import InputError
+from search.spaces import agreeing, fixed_space, grid, models
+from search_spaces import covid, digits
+
+
+def space(trial):
+    layers = trial.suggest_int("layers", 0, 2)
+    return {
+        "model": trial.suggest_categorical("model", ("a", "b")),
+        "rate": trial.suggest_float("rate", 1e-4, 1e-2, log=True),
+        "widths": [trial.suggest_int(f"width_{i}", 8, 32) for i in range(layers)],
+    }
+
+
+def test_a_grid_has_every_point_of_every_branch_once():
+    points = grid(space)
+    assert len(points) == 2 * 3 * (1 + 3 + 9)
+    assert len({tuple(sorted(point.items())) for point in points}) == len(points)
+    assert {point["rate"] for point in points} == {1e-4, 1e-3, 1e-2}
+    assert {point["width_1"] for point in points if point["layers"] == 2} == {8, 20, 32}
+    assert all("width_1" not in point for point in points if point["layers"] < 2)
+
+
+def test_grid_points_are_in_the_space():
+    for point in grid(fixed_space(digits.search_space, {"dropout": 0.1, "warmup_epochs": 0, "optimizer": "adam"})):
+        digits.search_space(optuna.trial.FixedTrial({**point, "dropout": 0.1, "warmup_epochs": 0, "optimizer": "adam"}))
+
+
+def test_an_absurd_grid_is_refused():
+    with pytest.raises(InputError, match="more than 2,000 points; fix parameters with --set"):
+        grid(covid.search_space)
+
+
+@given(st.floats(1e-4, 1e-2), st.integers(0, 2))
+def test_fixed_parameters_are_not_asked_for(rate, layers):
+    narrowed = fixed_space(space, {"rate": rate, "layers": layers})
+    trial = optuna.create_study().ask()
+    made = narrowed(trial)
+    assert made["rate"] == rate
+    assert len(made["widths"]) == layers
+    assert not {"rate", "layers"} & trial.params.keys()
+
+
+@pytest.mark.parametrize(
+    ("fixed", "says"),
+    [
+        ({"rat": 1}, "no such parameter; did you mean 'rate'"),
+        ({"rate": 1.0}, "rate=1.0: choose a value from 0.0001 to 0.01"),
+        ({"rate": "fast"}, "choose a value from"),
+        ({"layers": 1.5}, "choose a value from 0 to 2"),
+        ({"model": "c"}, "model=c: choose one of a, b"),
+        ({"width_1": 99, "layers": 2}, "width_1=99: choose a value from 8 to 32"),
+    ],
+)
+def test_impossible_fixed_parameters_are_refused(fixed, says):
+    with pytest.raises(InputError, match=says):
+        fixed_space(space, fixed)
+
+
+def test_published_configurations_that_contradict_a_fixed_parameter_are_left_out():
+    names = [entry.name for entry in agreeing(covid.PUBLISHED, {"model": "mobilenetv2_100", "learning_rate": 1e-6})]
+    assert names == ["svendsen2025-model3", "svendsen2025-model4"]
+
+
+def test_the_models_of_a_space_are_known():
+    assert models(covid.search_space) == ["mobilenetv2_100", "mobilenetv3_small_100", "svendsen_cnn"]
+    assert models(fixed_space(covid.search_space, {"model": "svendsen_cnn"})) == ["svendsen_cnn"]

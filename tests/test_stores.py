@@ -1,0 +1,124 @@
+"""Stores: computed once, never half written, never over budget."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets import stores
+from datasets.stores import pixels, stored_array
+from tests.small import small_dataset
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path))
+    return tmp_path
+
+
+def test_an_array_is_computed_once_and_then_read(folder):
+    calls = []
+
+    def fill(array: np.ndarray) -> None:
+        calls.append(1)
+        array[:] = 7
+
+    first = stored_array("k", (3, 2), np.uint8, fill)
+    second = stored_array("k", (3, 2), np.uint8, fill)
+    assert len(calls) == 1
+    assert (first == 7).all()
+    assert (second == 7).all()
+    with pytest.raises(ValueError, match="read-only"):
+        second[0] = 1
+
+
+def _compute_slowly(folder: str, counter: str) -> None:
+    os.environ["IMAGE_SEARCH_STORE"] = folder
+
+    def fill(array: np.ndarray) -> None:
+        with Path(counter).open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        array[:] = 5
+
+    assert (stored_array("shared", (100,), np.int64, fill) == 5).all()
+
+
+def test_several_processes_compute_it_once(folder):
+    counter = folder / "count"
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_compute_slowly, args=(str(folder), str(counter))) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert counter.read_text() == "x"
+
+
+def test_a_writer_that_fails_leaves_nothing_behind(folder):
+    def fail(array: np.ndarray) -> None:
+        array[0] = 1
+        raise RuntimeError("no more images")
+
+    with pytest.raises(RuntimeError, match="no more images"):
+        stored_array("k", (3,), np.uint8, fail)
+    assert not list(folder.glob("*.npy")) + list(folder.glob("*.part"))
+    assert (stored_array("k", (3,), np.uint8, lambda array: array.fill(2)) == 2).all()
+
+
+def test_the_part_of_a_killed_writer_is_removed(folder):
+    (folder / "k.999999.part").write_bytes(b"half")
+    stored_array("k", (3,), np.uint8, lambda array: array.fill(2))
+    assert not list(folder.glob("*.part"))
+
+
+def test_the_least_recently_used_go_first(folder, monkeypatch):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000025")  # 2,500 bytes: room for two
+    for age, key in ((300, "old"), (200, "older-but-used")):
+        stored_array(key, (1000,), np.uint8, lambda array: array.fill(1))
+        os.utime(folder / f"{key}.npy", (time.time() - age,) * 2)
+    stored_array("older-but-used", (1000,), np.uint8, lambda array: array.fill(1))
+    stored_array("new", (1000,), np.uint8, lambda array: array.fill(1))
+    assert {file.stem for file in folder.glob("*.npy")} == {"older-but-used", "new"}
+
+
+def test_what_does_not_fit_is_computed_in_memory(folder, monkeypatch, caplog):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000001")
+    array = stored_array("k", (1000,), np.uint8, lambda array: array.fill(3))
+    assert (array == 3).all()
+    assert not array.flags.writeable
+    assert "exceed the budget" in caplog.text
+    assert not list(folder.glob("*.npy")) + list(folder.glob("*.part"))
+
+
+def test_a_full_disk_is_noticed_before_writing(folder, monkeypatch, caplog):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert (stored_array("k", (10,), np.uint8, lambda array: array.fill(3)) == 3).all()
+    assert "No space left on device" in caplog.text
+    assert not list(folder.glob("*.npy")) + list(folder.glob("*.part"))
+
+
+def test_pixels_are_resized_to_a_square_and_change_with_the_images(folder):
+    dataset = small_dataset(images=6, size_px=16, channels=3)
+    stored = pixels(dataset, 8)
+    assert stored.shape == (6, 8, 8, 3)
+    assert stored.dtype == np.uint8
+    whole = pixels(dataset, 16)
+    assert (whole[2] == dataset.decode(2)).all()
+    assert abs(stored[2].mean() - whole[2].mean()) < 3
+    assert len(list(folder.glob("*.npy"))) == 2
+    pixels(small_dataset(images=8, size_px=16, channels=3), 8)
+    assert len(list(folder.glob("*.npy"))) == 3
+
+
+def test_the_store_is_where_the_environment_says(monkeypatch):
+    monkeypatch.delenv("IMAGE_SEARCH_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert stores.store_folder() == Path("/somewhere/image-search")

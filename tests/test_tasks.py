@@ -1,0 +1,162 @@
+"""Contract tests: what every task promises, whichever it is. A new task is tested by being there."""
+
+import pickle
+
+import numpy as np
+import optuna
+import pytest
+
+import datasets
+import search_spaces
+from datasets import InputError
+from search.published import network_size
+from search.spaces import models
+from trainables.config import TrialConfig
+from trainables.metrics import METRICS
+from trainables.models import is_own
+
+TASKS = search_spaces.tasks()
+WITH_PHANTOMS = [name for name in TASKS if hasattr(datasets.task(name), "phantoms")]
+WITHOUT_DOWNLOAD = [name for name in TASKS if datasets.task(name).OBTAIN is None]
+PUBLISHED = [(name, entry) for name in TASKS for entry in getattr(search_spaces.space_of(name), "PUBLISHED", ())]
+
+
+def load(name: str) -> datasets.ImageDataset:
+    return datasets.load(name, demonstration=name in WITH_PHANTOMS)
+
+
+def test_the_tasks_are_those_with_two_files():
+    assert TASKS == datasets.tasks() == ("covid", "digits", "images")
+
+
+@pytest.mark.parametrize("name", WITH_PHANTOMS + WITHOUT_DOWNLOAD)
+def test_a_loaded_task_is_what_its_module_says(name):
+    module, dataset = datasets.task(name), load(name)
+    assert (dataset.name, len(dataset), dataset.classes) == (name, module.IMAGES, module.CLASSES)
+    assert dataset.channels == module.CHANNELS
+    assert dataset.demonstration == (name in WITH_PHANTOMS)
+    pixels = dataset.decode(0)
+    assert (pixels.dtype, pixels.shape[2]) == (np.uint8, dataset.channels)
+    assert load(name).digest == dataset.digest
+
+
+@pytest.mark.parametrize("name", WITH_PHANTOMS + WITHOUT_DOWNLOAD)
+def test_workers_can_unpickle_a_task_and_see_the_same_images(name):
+    dataset = load(name)
+    sent = pickle.loads(pickle.dumps(dataset))
+    assert (sent.decode(3) == dataset.decode(3)).all()
+    assert sent.digest == dataset.digest
+
+
+@pytest.mark.parametrize("name", WITH_PHANTOMS)
+def test_other_phantoms_are_other_images(name):
+    first, other = datasets.load(name, demonstration=True), datasets.load(name, demonstration=True, seed=1)
+    assert first.digest != other.digest
+    assert (first.decode(0) != other.decode(0)).any()
+    assert 0.5 < first.best_accuracy <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in WITHOUT_DOWNLOAD])
+def test_without_data_a_task_says_what_to_get_and_where_to_put_it(name):
+    with pytest.raises(InputError, match="--data DIR") as error:
+        datasets.load(name)
+    assert datasets.task(name).OBTAIN in str(error.value)
+    assert ("--demo" in str(error.value)) == (name in WITH_PHANTOMS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_sample_of_a_space_is_a_configuration(name):
+    space = search_spaces.space_of(name)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(200):
+        TrialConfig.of(space.search_space(study.ask()))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_model_of_a_space_can_be_built(name):
+    space, module = search_spaces.space_of(name), datasets.task(name)
+    size = TrialConfig.of(space.search_space(optuna.create_study().ask())).image_size_px
+    for model in models(space.search_space):
+        config = TrialConfig(model=model, image_size_px=size, learning_rate=1e-3, batch_size=2)
+        trainable, total = network_size(config, module.CHANNELS, classes=2)
+        assert trainable == total > 1000
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_backbones_of_a_space_can_be_unfrozen_to_the_first_layer(name):
+    space, module = search_spaces.space_of(name), datasets.task(name)
+    for model in (model for model in models(space.search_space) if not is_own(model)):
+        most = space.BACKBONES[model]
+        for unfrozen, everything in ((most, True), (most - 1, False)):
+            config = TrialConfig(
+                model=model, image_size_px=224, learning_rate=1e-3, batch_size=2, unfrozen_layers=unfrozen
+            )
+            trainable, total = network_size(config, module.CHANNELS, classes=2)
+            assert (trainable == total) == everything
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_experiments_are_possible(name):
+    space = search_spaces.space_of(name)
+    for experiment in (space.EXPERIMENT, getattr(space, "DEMO", space.EXPERIMENT)):
+        assert experiment.metric in METRICS
+        assert 2 <= experiment.folds <= 20
+        assert experiment.trials >= 8
+    assert hasattr(space, "DEMO") == (name in WITH_PHANTOMS)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # optuna's, for a value outside the space
+@pytest.mark.parametrize(("name", "entry"), PUBLISHED, ids=[entry.name for _, entry in PUBLISHED])
+def test_a_published_configuration_lies_in_its_space_and_answers_every_question(name, entry):
+    space = search_spaces.space_of(name).search_space
+    study = optuna.create_study()
+    study.enqueue_trial(entry.params)
+    trial = study.ask()
+    config = TrialConfig.of(space(trial))
+    assert trial.params == entry.params, "a parameter was left to chance, or is never asked for"
+    assert config == TrialConfig.of(space(optuna.trial.FixedTrial(entry.params)))
+    assert entry.metric in METRICS
+    # A reported accuracy is a whole number of images.
+    assert entry.reported * entry.images == pytest.approx(round(entry.reported * entry.images))
+
+
+def test_svendsens_configurations_are_those_of_the_report():
+    """Learning rate, dropout, dense width, batch size and validation accuracy (of 81 images), as printed."""
+    space = search_spaces.space_of("covid")
+    printed = [
+        ("svendsen_cnn", 1e-5, 0.2, 128, 32, 0.8148, True, None),
+        ("mobilenetv2_100", 1e-4, 0.5, 128, 32, 0.9259, False, 0),
+        ("mobilenetv2_100", 1e-6, 0.5, 128, 32, 0.9506, False, 14),
+        ("mobilenetv2_100", 1e-6, 0.5, 128, 32, 0.8889, False, 104),
+    ]
+    for entry, row in zip(space.PUBLISHED, printed, strict=True):
+        config = TrialConfig.of(space.search_space(optuna.trial.FixedTrial(entry.params)))
+        assert (
+            config.model,
+            config.learning_rate,
+            config.dropout,
+            *config.dense_widths,
+            config.batch_size,
+            round(entry.reported, 4),
+            config.augmented,
+            config.unfrozen_layers,
+        ) == row
+
+
+def test_unknown_tasks_are_refused_with_the_nearest_and_the_list():
+    with pytest.raises(InputError, match="unknown task 'Covd'; did you mean 'covid'") as error:
+        search_spaces.space_of("Covd")
+    assert ", ".join(TASKS) in str(error.value)
+    with pytest.raises(InputError, match="unknown task 'zzz'. The tasks are"):
+        datasets.load("zzz")
+    with pytest.raises(InputError, match="unknown task 'folds'"):
+        datasets.load("folds")
+
+
+def test_data_and_demo_contradict_each_other(tmp_path):
+    with pytest.raises(InputError, match="leave out --demo or --data"):
+        datasets.load("covid", tmp_path, demonstration=True)
+    with pytest.raises(InputError, match="brings its own images"):
+        datasets.load("digits", tmp_path)
+    with pytest.raises(InputError, match="no demonstration data"):
+        datasets.load("digits", demonstration=True)

@@ -1,0 +1,62 @@
+"""Any backbone of timm as a body, with its own normalisation and, if wanted, pretrained weights."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from datasets import InputError
+
+
+def backbone(model: str, channels: int, image_size_px: int, pooling: str, weights: str) -> tuple[nn.Module, int, Any]:
+    """The network without its classifier, its number of features, and timm's configuration of it (mean, std, …).
+
+    weights: `imagenet` (timm's, from the hub or its cache), `none`, or the path of a safetensors file of the
+    backbone's state dict; a classifier in it is ignored.
+    """
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "global_pool": pooling}
+    if "vit" in model or "swin" in model:
+        options["img_size"] = image_size_px
+    try:
+        module = timm.create_model(model, pretrained=weights == "imagenet", **options)
+    except (OSError, RuntimeError) as error:
+        if weights != "imagenet":
+            raise
+        raise InputError(
+            f"the ImageNet weights of {model} cannot be fetched ({type(error).__name__}: {_first_line(error)}).\n"
+            f"Either give a file that you have: --weights FILE.safetensors\n"
+            f"or start from random weights: --weights none"
+        ) from error
+    if weights not in ("imagenet", "none"):
+        _load_weights(module, model, Path(weights))
+    with torch.inference_mode():  # `num_features` is not what comes out where a model has a layer after the pooling
+        features = module.eval()(torch.zeros(1, channels, image_size_px, image_size_px)).shape[1]
+    return module, features, module.pretrained_cfg
+
+
+def _load_weights(module: nn.Module, model: str, file: Path) -> None:
+    if not file.is_file():
+        raise InputError(f"--weights {file}: no such file; or use `imagenet` or `none`")
+    try:
+        given = load_file(file)
+    except SafetensorError as error:
+        raise InputError(f"--weights {file}: not a safetensors file ({error})") from error
+    wanted = module.state_dict()
+    missing = sorted(wanted.keys() - given.keys())
+    wrong = sorted(name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape)
+    if missing or wrong:
+        example = (missing or wrong)[0]
+        raise InputError(
+            f"--weights {file}: not the weights of {model}: {len(missing)} of {len(wanted)} tensors are missing, "
+            f"{len(wrong)} have another shape ({example}, for one)"
+        )
+    with torch.no_grad():
+        module.load_state_dict({name: given[name] for name in wanted})
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

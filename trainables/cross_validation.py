@@ -1,0 +1,92 @@
+"""The Ray Tune trainable: one configuration in, k trained folds and their scores out. The one file here that knows Ray.
+
+What is trained, and how, is in `lockstep.py`; this maps it to Tune's words:
+
+    setup, reset_config   a configuration         {"number", "published", "continue_from", "params"}
+    step                  train to the next rung  -> a report
+    save_, load_checkpoint
+"""
+
+import gc
+import math
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from datasets import ImageDataset
+from datasets.folds import Folds
+from trainables.config import TrialConfig
+from trainables.lockstep import Lockstep
+from trainables.protocol import Protocol
+
+LONGEST_STEP_S = 60.0
+"""A step ends after the epoch in which this time is over, even between rungs: so that much may be lost at most when a
+process dies. Schedulers decide at rungs only."""
+
+
+class CrossValidation(tune.Trainable):
+    """One trial at a time, all k folds in lockstep. Reused from trial to trial, so that a process starts once."""
+
+    def setup(self, config: dict[str, Any], dataset: ImageDataset, folds: Folds, protocol: Protocol) -> None:
+        """`dataset`, `folds` and `protocol` are the same for all trials (`tune.with_parameters`)."""
+        self._dataset, self._folds, self._protocol = dataset, folds, protocol
+        self._lockstep: Lockstep | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._lockstep = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """An error of the trial itself (a configuration that cannot be built, memory that does not suffice) would come
+        again: it is reported and ends the trial. Only the death of a process is left to Ray, which tries once more."""
+        try:
+            report = self._train_to_next_rung()
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            report = {
+                "error": message,
+                "traceback": traceback.format_exc(),
+                "epoch": 0,
+                self._protocol.metric: math.nan,
+                "done": True,
+            }
+        return {
+            **report,
+            "number": self.config["number"],
+            "published": self.config["published"],
+            "params": self.config["params"],
+            "node": ray.get_runtime_context().get_node_id() if self.is_actor() else "",
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        if self._lockstep is not None:  # None after an error in building it
+            self._lockstep.save(Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
+        assert isinstance(checkpoint, str)
+        self._lockstep = self._begun()
+        self._lockstep.load(Path(checkpoint))
+
+    def _train_to_next_rung(self) -> dict[str, Any]:
+        if self._lockstep is None:
+            self._lockstep = self._begun()
+            if self.config["continue_from"]:
+                self._lockstep.load(Path(self.config["continue_from"]))
+        lockstep, began, reported = self._lockstep, time.monotonic(), len(self._lockstep.curve)
+        while not lockstep.finished:
+            lockstep.advance()
+            if lockstep.epoch in self._protocol.rungs or time.monotonic() - began > LONGEST_STEP_S:
+                break
+        report = lockstep.report()
+        return {**report, "curve": lockstep.curve[reported:], "done": report["finished"]}
+
+    def _begun(self) -> Lockstep:
+        return Lockstep(TrialConfig.of(self.config["params"]), self._dataset, self._folds, self._protocol)

@@ -1,0 +1,184 @@
+"""A body, a head, and the line between what is frozen and what is trained.
+
+Shapes: B images of a batch, C channels, H height, W width, D features, K outputs.
+"""
+
+import copy
+import hashlib
+from functools import lru_cache
+
+import torch
+from torch import fx, nn
+
+from trainables.config import TrialConfig
+from trainables.models import Body, build_body
+
+
+class Network(nn.Module):
+    """Normalised images (B, C, H, W) to logits (B, K); `body` and `head` are its two parts."""
+
+    def __init__(self, body: nn.Module, head: nn.Module):
+        super().__init__()
+        self.body = body
+        self.head = head
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images_BCHW))
+
+    def train(self, mode: bool = True) -> "Network":
+        """As torch's, but a layer whose parameters are frozen stays in eval mode: its batch norm uses, and keeps, the
+        stored statistics."""
+        super().train(mode)
+        for layer in _parametrised(self):
+            if not any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+                layer.eval()
+        return self
+
+
+def pristine_body(config: TrialConfig, channels: int, weights: str, seed: int) -> Body:
+    """The body every fold and every trial of this model starts from: pretrained, or random from `seed`."""
+    body = _pristine_body(config.model, channels, config.image_size_px, config.pooling, weights, seed)
+    return Body(copy.deepcopy(body.module), body.features, body.mean, body.std)
+
+
+@lru_cache(maxsize=2)
+def _pristine_body(model: str, channels: int, image_size_px: int, pooling: str, weights: str, seed: int) -> Body:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_body(model, channels, image_size_px, pooling, weights)
+
+
+def build_head(config: TrialConfig, features: int, outputs: int, seed: int) -> nn.Sequential:
+    """Per dense layer: linear, batch norm if wanted, ReLU, dropout; then a linear layer to the logits."""
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for width in config.dense_widths:
+            layers.append(nn.Linear(features, width, bias=not config.dense_batch_norm))
+            if config.dense_batch_norm:
+                layers.append(nn.BatchNorm1d(width))
+            layers += [nn.ReLU(), nn.Dropout(config.dropout)]
+            features = width
+        if not config.dense_widths:
+            layers.append(nn.Dropout(config.dropout))
+        layers.append(nn.Linear(features, outputs))
+    return nn.Sequential(*layers)
+
+
+def freeze(body: nn.Module, unfrozen_layers: int | None, image_shape: tuple[int, ...]) -> None:
+    """Leave only the last n parametrised layers trainable, in the order in which they are executed.
+
+    image_shape: (C, H, W). Parameters that stand outside any layer, as a transformer's position embedding at its root,
+    count as the first layer.
+    """
+    if unfrozen_layers is None:
+        return
+    order: dict[nn.Module, None] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda module, _: order.setdefault(module)) for layer in _parametrised(body)
+    ]
+    body.eval()
+    with torch.inference_mode():
+        body(torch.zeros(1, *image_shape, device=next(body.parameters()).device))
+    for handle in handles:
+        handle.remove()
+    trained = list(order)[max(0, len(order) - unfrozen_layers) :]
+    for layer in _parametrised(body):
+        for parameter in layer.parameters(recurse=False):
+            parameter.requires_grad_(layer in trained)
+
+
+def cut(body: nn.Module, image_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module, str] | None:
+    """Split a frozen body into a prefix that no training changes and the tail after it: `body(x) == tail(prefix(x))`.
+
+    The cut is the last place, at or before the first trainable layer, where a single tensor with the images along its
+    first dimension crosses; frozen layers between the two stay in the tail. Also returns the place's name. None where
+    nothing is frozen, or where the network cannot be traced or has no such place: it is then trained whole.
+    """
+    if all(parameter.requires_grad for parameter in body.parameters()):
+        return None
+    try:
+        graph = _LayerTracer().trace(body)
+    except Exception:  # whatever a model's Python does to fx: control flow on values, unpacking of proxies, …
+        return None
+    nodes = list(graph.nodes)
+    position = {node: index for index, node in enumerate(nodes)}
+    last_use = {node: max((position[user] for user in node.users), default=-1) for node in nodes}
+    first_trained = next(
+        (index for index, node in enumerate(nodes) if _is_trained(body, node)),
+        len(nodes) - 1,  # the output
+    )
+    for place in range(first_trained, 0, -1):
+        crossing = [node for node in nodes[:place] if last_use[node] >= place and node.op != "get_attr"]
+        if len(crossing) == 1 and crossing[0].op != "placeholder":
+            prefix = _part(body, nodes[:place], None, crossing[0])
+            if _gives_images(prefix, image_shape):
+                return prefix, _part(body, nodes[place:], crossing[0], None), crossing[0].name
+    return None
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Of every parameter and running statistic; sixteen hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def parameter_counts(network: nn.Module) -> tuple[int, int]:
+    """Trainable and total."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+def _parametrised(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
+
+
+class _LayerTracer(fx.Tracer):
+    """Takes every module with parameters or statistics of its own as one step, torch's and timm's alike."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        own = next(m.parameters(recurse=False), None) is not None or next(m.buffers(recurse=False), None) is not None
+        return own or super().is_leaf_module(m, module_qualified_name)
+
+
+def _is_trained(body: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return any(parameter.requires_grad for parameter in body.get_submodule(str(node.target)).parameters())
+    if node.op == "get_attr":
+        owner, _, name = str(node.target).rpartition(".")
+        value = getattr(body.get_submodule(owner), name)
+        return isinstance(value, nn.Parameter) and value.requires_grad
+    return False
+
+
+def _part(body: nn.Module, nodes: list[fx.Node], given: fx.Node | None, result: fx.Node | None) -> fx.GraphModule:
+    """These nodes as a network, sharing the body's layers; `given` becomes its input, `result` its output."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    if given is not None:
+        copies[given] = graph.placeholder("features")
+
+    def copied(node: fx.Node) -> fx.Node:
+        if node not in copies:
+            assert node.op == "get_attr", node  # the only values that may be fetched on both sides
+            copies[node] = graph.node_copy(node)
+        return copies[node]
+
+    for node in nodes:
+        if node.op != "get_attr":
+            copies[node] = graph.node_copy(node, copied)
+    if result is not None:
+        graph.output(copies[result])
+    part = fx.GraphModule(body, graph)
+    part.eval()
+    return part
+
+
+def _gives_images(prefix: nn.Module, image_shape: tuple[int, ...]) -> bool:
+    device = next(prefix.parameters()).device if next(prefix.parameters(), None) is not None else "cpu"
+    with torch.inference_mode():
+        features = prefix(torch.zeros(2, *image_shape, device=device))
+    return isinstance(features, torch.Tensor) and features.ndim >= 2 and features.shape[0] == 2
