@@ -11,7 +11,6 @@ import datasets
 import search_spaces
 from datasets import InputError
 from search.experiment import Interrupted, run
-from search.published import print_published, published
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -39,6 +38,10 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was interrupted.")] = False,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster: auto or HOST:PORT.", rich_help_panel=MACHINE)
+    ] = None,
+    concurrent: Annotated[
+        int | None,
+        typer.Option(help="Trials at a time; a cluster that grows from zero needs it.", rich_help_panel=MACHINE),
     ] = None,
     cpus_per_trial: Annotated[int | None, typer.Option(rich_help_panel=MACHINE)] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(rich_help_panel=MACHINE)] = None,
@@ -95,6 +98,8 @@ def _print_tasks(console: Console, as_json: bool) -> None:
 
 
 def _print_published(task: str, console: Console, as_json: bool) -> None:
+    from search.published import print_published, published  # imports torch and timm, which takes seconds
+
     entries = published(task)
     if as_json:
         typer.echo(json.dumps(entries, indent=2))

@@ -52,7 +52,8 @@ class Recorder(tune.Callback):
         _append(folder, {key: value for key, value in result.items() if key not in RAYS_OWN})
         curve = result.get("curve", [])
         for fold in sorted({entry["fold"] for entry in curve}):
-            with SummaryWriter(str(folder / f"fold{fold}")) as writer:
+            # A file per report: its name has only seconds in it, and would be that of the report before.
+            with SummaryWriter(str(folder / f"fold{fold}"), filename_suffix=f".{result['epoch']:05d}") as writer:
                 for entry in curve:
                     if entry["fold"] == fold:
                         _write_scalars(writer, entry)

@@ -15,7 +15,7 @@ from datasets import InputError, nearest
 from search.options import Options
 from search.plan import Plan, make_plan
 from search.ray_session import ray_session, set_environment
-from search.records import alone_in, begin_record
+from search.records import alone_in, make_record, write_record
 from trainables.metrics import METRICS
 
 
@@ -60,11 +60,14 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     set_environment(plan.options.address)
     from search.tuning import search_trials  # imports Ray, which reads its environment then
 
-    with alone_in(folder):
-        record = begin_record(plan, plan.experiment.trials)
-        _introduce(plan, record, console)
-        complete = False
-        with contextlib.suppress(KeyboardInterrupt), ray_session(plan.options.address) as resources:
+    record = make_record(plan)
+    _introduce(plan, record, console)
+    complete, stay_behind = False, tuple(given.absolute() for given in paths.values())
+    with contextlib.ExitStack() as stack:
+        resources = stack.enter_context(ray_session(plan.options.address, stay_behind))
+        stack.enter_context(alone_in(folder))
+        write_record(plan, record)
+        with contextlib.suppress(KeyboardInterrupt):  # the second Ctrl-C; Ray turns the first into an orderly end
             complete = search_trials(plan, record, resources, console)
         page = analysis.write_report(folder)
     if not complete:

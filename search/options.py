@@ -40,6 +40,8 @@ class Options:
     resume: bool = False
     address: str | None = None
     """Of a running Ray cluster; None starts Ray on this machine, for this search, on loopback."""
+    concurrent: int | None = None
+    """Trials at a time; None: as many as fit on what Ray has when the search begins."""
     cpus_per_trial: int | None = None
     gpus_per_trial: float | None = None
 
@@ -55,6 +57,7 @@ class Options:
         for name, number, least in (
             ("--trials", self.trials, 1),
             ("--max-epochs", self.max_epochs, 1),
+            ("--concurrent", self.concurrent, 1),
             ("--cpus-per-trial", self.cpus_per_trial, 1),
             ("--seed", self.seed, 0),
             ("--gpus-per-trial", self.gpus_per_trial, 0),

@@ -12,7 +12,6 @@ from datasets.folds import Folds, make_folds
 from search.options import Options
 from search.spaces import agreeing, fixed_space, grid, models
 from search_spaces import Experiment, Published, Space
-from trainables.models import build_body, is_own
 from trainables.protocol import Protocol
 
 
@@ -56,9 +55,7 @@ def make_plan(options: Options) -> Plan:
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
     weights = options.weights or ("none" if dataset.demonstration else "imagenet")
     if weights != "none":
-        for model in models(space):
-            if not is_own(model):  # fetched, or found missing, before anything starts
-                build_body(model, dataset.channels, 224, "avg", weights)
+        _check_weights(space, dataset, weights)
     return Plan(
         options=options,
         title=datasets.task(options.task).TITLE,
@@ -70,3 +67,12 @@ def make_plan(options: Options) -> Plan:
         points=points,
         weights=weights,
     )
+
+
+def _check_weights(space: Space, dataset: ImageDataset, weights: str) -> None:
+    """Fetch the weights of every backbone, or find them missing, before anything starts."""
+    from trainables.models import build_body, is_own  # imports torch and timm, which takes seconds
+
+    for model in models(space):
+        if not is_own(model):
+            build_body(model, dataset.channels, 224, "avg", weights)

@@ -1,12 +1,12 @@
-"""Ray, for as long as one search takes: started here on loopback, or an existing cluster joined.
+"""Ray, for as long as one search takes: started here on loopback, or a running cluster joined.
 
-Ray reads these settings when it is imported, so this module sets them before it imports Ray, and nothing else of this
-room that imports Ray may be imported earlier (`search/__init__.py` does not).
+Ray reads its settings when it is imported, so nothing that imports Ray may be imported before `set_environment`.
 """
 
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,44 +24,88 @@ SETTINGS = {
     # Our records survive a crash at any moment, Ray's snapshots are not read: take one at the end and no others.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "auto",
-    "RAY_DEDUP_LOGS": "0",
 }
+ON_THIS_MACHINE = {
+    # Puts every listener on loopback; on one machine with Linux it has no other effect.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+}
+ON_A_CLUSTER = {
+    # Ray leaves these two out unasked, and says so at length each time; `_excludes` leaves them out.
+    "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",
+}
+CONNECTION_S = 10.0
 
 
 def set_environment(address: str | None) -> None:
     """To be called before Ray is imported; what the user has set stays."""
-    for name, value in SETTINGS.items():
+    for name, value in (SETTINGS | (ON_THIS_MACHINE if address is None else ON_A_CLUSTER)).items():
         os.environ.setdefault(name, value)
-    if address is None:
-        # Puts every listener on loopback; on Linux and one machine it has no other effect.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None) -> Iterator[dict[str, float]]:
-    """Ray's resources while it is up. A session that the caller has already started is used, and left running."""
+def ray_session(address: str | None, stay_behind: tuple[Path, ...] = ()) -> Iterator[dict[str, float]]:
+    """Ray's resources while it is up. A session that the caller has already started is used, and left running.
+
+    stay_behind: folders that are not shipped to the workers of a cluster, as those of data and results.
+    """
     import ray
 
     if ray.is_initialized():
         yield ray.cluster_resources()
         return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        options |= {"address": "local", "include_dashboard": False}
+        # Ray makes its token file on first use, for everybody to read unless told otherwise.
+        with _umask(0o077):
+            ray.init(address="local", include_dashboard=False, **options)
     else:
-        options |= {"address": address, "runtime_env": {"working_dir": str(ROOT)}}
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address is None:
-            raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"--address {address}: no Ray cluster there ({lines[0]}); start one with `ray up cluster.yaml`, "
-            f"or leave out --address to search on this machine"
-        ) from error
+        _join(address, options | {"runtime_env": {"working_dir": str(ROOT), "excludes": _excludes(stay_behind)}})
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    import ray
+
+    _check_listening(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"--address {address}: no Ray cluster could be joined ({lines[0]}).\n"
+            f"Where the cluster asks for a token, it must lie in ~/.ray/auth_token and RAY_AUTH_MODE=token be set.\n"
+            f"Start a cluster with `ray up cluster.yaml`, or leave out --address to search on this machine."
+        ) from error
+
+
+def _check_listening(address: str) -> None:
+    """Ray tries for minutes where nobody listens; find out first. `auto` and `ray://` are for Ray to resolve."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECTION_S).close()
+    except OSError as error:
+        raise InputError(
+            f"--address {address}: nobody listens there ({error}); start a cluster with `ray up cluster.yaml`, "
+            f"or leave out --address to search on this machine"
+        ) from error
+
+
+def _excludes(stay_behind: tuple[Path, ...]) -> list[str]:
+    """Rules for what is not shipped, as in `.gitignore`; nothing outside the checkout is shipped anyway."""
+    inside = [folder.relative_to(ROOT) for folder in stay_behind if folder.is_relative_to(ROOT) and folder != ROOT]
+    return [".git", "/.venv", *(f"/{folder.as_posix()}/" for folder in inside)]
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -67,38 +67,47 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise InputError(f"another search is running in {folder}; wait for it or choose another --name") from error
 
 
-def begin_record(plan: Plan, trials: int) -> dict[str, Any]:
-    """Write `experiment.json` and `folds.parquet`, or check that a search that goes on is the same one.
-
-    trials: how many there are to be in all; a search that goes on may be given more.
-    """
-    folder, resume = plan.options.folder, plan.options.resume
-    file = folder / "experiment.json"
-    record = _record(plan, trials)
-    if file.exists():
-        if not resume:
+def make_record(plan: Plan) -> dict[str, Any]:
+    """What `experiment.json` is to say. Raises `InputError` where a search of that name exists and is not to go on, is
+    to go on and does not exist, or is another search."""
+    folder = plan.options.folder
+    record = _record(plan)
+    _check_name(folder, plan.options.resume)
+    if not plan.options.resume:
+        return record
+    before = json.loads((folder / "experiment.json").read_text())
+    for key in SAME_ON_RESUME:
+        if before[key] != record[key]:
             raise InputError(
-                f"experiment {folder.name!r} exists in {folder.parent}: go on with --resume, or choose another --name"
+                f"--resume: {key} was {before[key]!r} and is {record[key]!r} now; "
+                f"give the same options as before, or choose another --name"
             )
-        before = json.loads(file.read_text())
-        for key in SAME_ON_RESUME:
-            if before[key] != record[key]:
-                raise InputError(
-                    f"--resume: {key} was {before[key]!r} and is {record[key]!r} now; "
-                    f"give the same options as before, or choose another --name"
-                )
-        if before["data"]["digest"] != record["data"]["digest"]:
-            raise InputError("--resume: the images have changed since; choose another --name")
-        record = before | {"trials": max(trials, before["trials"]), "sessions": before["sessions"] + record["sessions"]}
-    elif resume:
-        raise InputError(f"--resume: there is no experiment {folder.name!r} in {folder.parent}")
-    else:
+    if before["data"]["digest"] != record["data"]["digest"]:
+        raise InputError("--resume: the images have changed since; choose another --name")
+    trials = max(record["trials"], before["trials"])
+    return before | {"trials": trials, "sessions": before["sessions"] + record["sessions"]}
+
+
+def write_record(plan: Plan, record: dict[str, Any]) -> None:
+    """`folds.parquet`, then `experiment.json`: where that stands, there is an experiment."""
+    folder = plan.options.folder
+    _check_name(folder, plan.options.resume)  # again, now that nobody else can make it
+    if not plan.options.resume:
         plan.folds.table(plan.dataset).write_parquet(folder / "folds.parquet")
-    write_json(file, record)
-    return record
+    write_json(folder / "experiment.json", record)
 
 
-def _record(plan: Plan, trials: int) -> dict[str, Any]:
+def _check_name(folder: Path, resume: bool) -> None:
+    exists = (folder / "experiment.json").exists()
+    if exists and not resume:
+        raise InputError(
+            f"experiment {folder.name!r} exists in {folder.parent}: go on with --resume, or choose another --name"
+        )
+    if resume and not exists:
+        raise InputError(f"--resume: there is no experiment {folder.name!r} in {folder.parent}")
+
+
+def _record(plan: Plan) -> dict[str, Any]:
     options, dataset, experiment = plan.options, plan.dataset, plan.experiment
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     protocol = plan.protocol("cpu")
@@ -122,7 +131,7 @@ def _record(plan: Plan, trials: int) -> dict[str, Any]:
         "folds_digest": plan.folds.digest,
         "max_epochs": experiment.max_epochs,
         "rungs": list(protocol.rungs),
-        "trials": trials,
+        "trials": experiment.trials,
         "searcher": options.searcher,
         "scheduler": options.scheduler,
         "weights": plan.weights,

@@ -52,7 +52,8 @@ class _Answering:
 
 
 def _within(name: str, value: Any, low: float, high: float, kinds: tuple[type, ...]) -> Any:
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+    right = isinstance(value, kinds) and not isinstance(value, bool)
+    if not right or not low <= value <= high:
         raise InputError(f"--set {name}={value}: choose a value from {low:g} to {high:g}")
     return value
 

@@ -89,4 +89,4 @@ def _resources_per_trial(plan: Plan, resources: dict[str, float]) -> tuple[int, 
         gpus = 1.0 if all_gpus >= 1 else 0.0
     side_by_side = int(all_gpus / gpus) if gpus else all_cpus
     cpus = plan.options.cpus_per_trial or max(1, all_cpus // max(1, side_by_side))
-    return cpus, gpus, max(1, min(side_by_side, all_cpus // cpus))
+    return cpus, gpus, plan.options.concurrent or max(1, min(side_by_side, all_cpus // cpus))

@@ -11,11 +11,11 @@ set_environment(address=None)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store folder of the tests' own, for this process and those it starts."""
     folder = str(tmp_path_factory.mktemp("store"))
     os.environ["IMAGE_SEARCH_STORE"] = folder
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

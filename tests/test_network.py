@@ -183,7 +183,7 @@ def test_weights_that_cannot_be_fetched_name_the_two_ways_on(monkeypatch):
         raise OSError("We couldn't connect to the hub")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(InputError, match="--weights FILE.safetensors") as error:
+    with pytest.raises(InputError, match=r"--weights FILE\.safetensors") as error:
         build_body("mobilenetv2_100", 3, 224, "avg", "imagenet")
     assert "--weights none" in str(error.value)
 

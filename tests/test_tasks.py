@@ -147,7 +147,7 @@ def test_unknown_tasks_are_refused_with_the_nearest_and_the_list():
     with pytest.raises(InputError, match="unknown task 'Covd'; did you mean 'covid'") as error:
         search_spaces.space_of("Covd")
     assert ", ".join(TASKS) in str(error.value)
-    with pytest.raises(InputError, match="unknown task 'zzz'. The tasks are"):
+    with pytest.raises(InputError, match=r"unknown task 'zzz'\. The tasks are"):
         datasets.load("zzz")
     with pytest.raises(InputError, match="unknown task 'folds'"):
         datasets.load("folds")

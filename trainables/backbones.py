@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from datasets import InputError
+from datasets import InputError, nearest
 
 
 def backbone(model: str, channels: int, image_size_px: int, pooling: str, weights: str) -> tuple[nn.Module, int, Any]:
@@ -18,6 +18,8 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
     weights: `imagenet` (timm's, from the hub or its cache), `none`, or the path of a safetensors file of the
     backbone's state dict; a classifier in it is ignored.
     """
+    if not timm.is_model(model.split(".")[0]):
+        raise InputError(f"unknown model {model!r}{nearest(model, timm.list_models())} Any model of timm will do.")
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "global_pool": pooling}
     if "vit" in model or "swin" in model:
         options["img_size"] = image_size_px

@@ -8,11 +8,7 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 
-import timm
 from torch import nn
-
-from datasets import InputError, nearest
-from trainables.backbones import backbone
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,8 @@ def build_body(model: str, channels: int, image_size_px: int, pooling: str, weig
     """A body with fresh or pretrained weights. Raises `InputError` for an unknown model or weights that do not fit."""
     if is_own(model):
         return importlib.import_module(f"{__name__}.{model}").body(channels, image_size_px)
-    if not timm.is_model(model.split(".")[0]):
-        raise InputError(f"unknown model {model!r}{nearest(model, timm.list_models())} Any model of timm will do.")
+    from trainables.backbones import backbone  # imports timm, which takes two seconds and only backbones need
+
     module, features, published = backbone(model, channels, image_size_px, pooling, weights)
     mean, std = tuple(published["mean"]), tuple(published["std"])
     if channels == 1:  # timm sums the first convolution over the colours, so a gray image is normalised as their mean

@@ -1,0 +1,206 @@
+"""Whole searches, small ones, through Ray Tune."""
+
+import json
+
+import optuna
+import polars as pl
+import pytest
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import search
+from analysis.results import reports
+from datasets import InputError
+from search_spaces import digits
+
+SMALL = {"trials": 4, "folds": 2, "max_epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, ray_on_loopback):
+    """A search on the digits, and what it printed."""
+    console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    folder = tmp_path_factory.mktemp("results")
+    result = search.run("digits", console=console, results=folder, concurrent=1, **SMALL)
+    return result, console.export_text()
+
+
+def scores(folder):
+    return {
+        (trial, report["epoch"]): report["folds"]
+        for trial in range(SMALL["trials"])
+        for report in reports(folder / "trials" / f"{trial:04d}" / "reports.jsonl")
+    }
+
+
+def test_a_search_leaves_what_the_design_says(finished):
+    result, _ = finished
+    folder = result.folder
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "experiment.json",
+        "folds.parquet",
+        "study.db",
+        "trials",
+        "trials.parquet",
+        "report.html",
+        "report.md",
+    } <= names
+    record = json.loads((folder / "experiment.json").read_text())
+    assert (record["task"], record["trials"], record["folds"], record["rungs"]) == ("digits", 4, 2, [1, 3])
+    assert record["data"]["images"] == 1797
+    assert record["versions"]["ray"].startswith("2.")
+    assert pl.read_parquet(folder / "folds.parquet").columns == ["image_id", "target", "group", "fold"]
+
+
+def test_every_trial_has_its_reports_predictions_and_curves(finished):
+    result, _ = finished
+    assert result.trials.height == 4
+    assert set(result.trials["state"]) <= {"finished", "stopped"}
+    for trial in result.trials.iter_rows(named=True):
+        folder = result.folder / "trials" / f"{trial['number']:04d}"
+        last = reports(folder / "reports.jsonl")[-1]
+        assert last["done"]
+        assert last["epoch"] == trial["epochs"]
+        (checkpoint,) = folder.glob("checkpoint_*")
+        assert {file.name for file in checkpoint.iterdir()} >= {"predictions.parquet", "model.safetensors"}
+        assert not (checkpoint / "state.pt").exists(), "only a running trial needs its optimizer"
+        for fold in range(2):
+            assert list((folder / f"fold{fold}").glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_has_every_epoch_of_every_fold(finished):
+    result, _ = finished
+    best = result.best
+    for fold in range(2):
+        events = EventAccumulator(str(result.folder / "trials" / f"{best['number']:04d}" / f"fold{fold}"))
+        events.Reload()
+        assert {"training/train_loss", "validation/accuracy", "validation/log_loss"} <= set(events.Tags()["scalars"])
+        assert [point.step for point in events.Scalars("validation/accuracy")] == list(range(1, best["epochs"] + 1))
+
+
+def test_the_study_is_optunas(finished):
+    result, _ = finished
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{result.folder / 'study.db'}")
+    assert len(study.trials) == 4
+    assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "PRUNED"}
+    assert study.best_value == pytest.approx(result.best["score"])
+
+
+def test_the_terminal_says_how_it_goes_and_where_things_are(finished):
+    _, text = finished
+    for trial in range(4):
+        assert f"trial {trial}  accuracy 0." in text
+    for said in (
+        "1797 images",
+        "the best of 4 trials",
+        "report.html",
+        "optuna-dashboard sqlite:///",
+        "tensorboard --logdir",
+    ):
+        assert said in text
+    assert "DEMONSTRATION" not in text
+
+
+def test_a_notebook_gets_a_frame_the_best_trial_and_a_report(finished):
+    result, _ = finished
+    assert isinstance(result.trials, pl.DataFrame)
+    assert result.best["score"] == result.trials["score"].max()
+    assert result.report() == result.folder / "report.html"
+
+
+def test_the_same_seed_gives_the_same_proposals_and_bitwise_the_same_scores(finished, tmp_path):
+    result, _ = finished
+    again = search.run("digits", console=Console(quiet=True), results=tmp_path, concurrent=1, **SMALL)
+    params = pl.selectors.starts_with("param.")
+    assert again.trials.select(params).equals(result.trials.select(params))
+    assert scores(again.folder) == scores(result.folder)
+    other = search.run(
+        "digits", console=Console(quiet=True), results=tmp_path, name="other", seed=1, concurrent=1, **SMALL
+    )
+    assert not other.trials.select(params).equals(result.trials.select(params))
+
+
+def test_a_name_that_exists_is_refused_and_nothing_changes(finished):
+    result, _ = finished
+    before = (result.folder / "experiment.json").read_bytes()
+    with pytest.raises(InputError, match=r"exists in .*: go on with --resume"):
+        search.run("digits", results=result.folder.parent, **SMALL)
+    assert (result.folder / "experiment.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"folds": 3}, "folds was 2 and is 3 now"),
+        ({"seed": 1}, "seed was 0 and is 1 now"),
+        ({"max_epochs": 9}, "max_epochs was 3 and is 9 now"),
+        ({"metric": "auroc"}, "metric was 'accuracy' and is 'auroc' now"),
+        ({"fixed": {"batch_size": 32}}, "fixed was {} and is {'batch_size': 32} now"),
+    ],
+)
+def test_a_search_goes_on_only_as_the_same_search(finished, changed, says):
+    result, _ = finished
+    with pytest.raises(InputError, match=says):
+        search.run("digits", console=Console(quiet=True), results=result.folder.parent, resume=True, **SMALL | changed)
+
+
+def test_a_search_can_be_given_more_trials(tmp_path, ray_on_loopback):
+    quiet = {"console": Console(quiet=True), "results": tmp_path, "folds": 2, "max_epochs": 1}
+    search.run("digits", trials=2, **quiet)
+    done = scores(tmp_path / "digits")
+    result = search.run("digits", trials=4, resume=True, **quiet)
+    assert result.trials["number"].to_list() == [0, 1, 2, 3]
+    assert {key: value for key, value in scores(result.folder).items() if key in done} == done
+    assert len(json.loads((result.folder / "experiment.json").read_text())["sessions"]) == 2
+    # Nothing left to do is done at once.
+    assert search.run("digits", trials=4, resume=True, **quiet).trials.equals(result.trials)
+
+
+def test_nothing_to_go_on_with_is_refused(tmp_path):
+    with pytest.raises(InputError, match="there is no experiment 'digits'"):
+        search.run("digits", results=tmp_path, resume=True, **SMALL)
+    assert not (tmp_path / "digits").exists()
+
+
+def test_a_grid_is_searched_to_its_end(tmp_path, ray_on_loopback):
+    fixed = {
+        "optimizer": "adam",
+        "schedule": "cosine",
+        "warmup_epochs": 0,
+        "dense_layers": 0,
+        "batch_size": 128,
+        "dropout": 0.1,
+    }
+    options = {"console": Console(quiet=True), "results": tmp_path, "folds": 2, "max_epochs": 1, "scheduler": "none"}
+    result = search.run("digits", searcher="grid", fixed=fixed, **options)
+    assert sorted(result.trials["param.learning_rate"]) == pytest.approx([3e-4, 3e-3, 3e-2])
+    assert set(result.trials["state"]) == {"finished"}
+
+
+def test_trials_that_fail_do_not_end_the_search(tmp_path, ray_on_loopback, monkeypatch):
+    monkeypatch.setattr(digits, "search_space", either_model)
+    result = search.run("digits", console=Console(quiet=True), searcher="grid", results=tmp_path, folds=2, max_epochs=1)
+    failed = result.trials.filter(pl.col("state") == "failed")
+    assert failed["param.model"].to_list() == ["svendsen_cnn"] * 2
+    assert result.trials.filter(pl.col("state") == "finished")["param.model"].to_list() == ["digits_cnn"] * 2
+    assert all("needs at least 70" in error for error in failed["error"])
+    assert result.best["param.model"] == "digits_cnn"
+
+
+def either_model(trial):
+    return {
+        "model": trial.suggest_categorical("model", ("digits_cnn", "svendsen_cnn")),  # the second needs larger images
+        "image_size_px": 8,
+        "learning_rate": trial.suggest_categorical("learning_rate", (1e-3, 1e-2)),
+        "batch_size": 128,
+    }
+
+
+@pytest.mark.slow
+def test_the_best_of_ten_trials_reads_digits(tmp_path, ray_on_loopback):
+    """The promise of `search_spaces/digits.py`: at least 0.98 over 5 folds."""
+    result = search.run("digits", console=Console(quiet=True), results=tmp_path)
+    assert result.trials.height == 10
+    assert result.best["score"] >= 0.98
+    assert len(result.best["fold_scores"]) == 5

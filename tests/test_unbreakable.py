@@ -1,0 +1,143 @@
+"""Nothing finished is ever lost: real searches, killed in the middle and resumed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+
+from analysis.results import last_checkpoint, reports
+
+ROOT = Path(__file__).parent.parent
+TRIALS = 5
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def command(results: Path, *more: str) -> list[str]:
+    options = ["--folds", "3", "--max-epochs", "9", "--trials", str(TRIALS), "--scheduler", "none"]
+    options += ["--set", "batch_size=128", "--set", "dense_layers=0"]
+    return [sys.executable, "-m", "search", "digits", "--results", str(results), *options, *more]
+
+
+@contextlib.contextmanager
+def searching(results: Path) -> Iterator[subprocess.Popen]:
+    """A search in a process group of its own, as a shell starts it."""
+    with (results / "terminal.txt").open("w") as terminal:
+        process = subprocess.Popen(
+            command(results), cwd=ROOT, stdout=terminal, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    children: list[psutil.Process] = []
+    try:
+        yield process
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.kill()
+        process.wait()
+
+
+def resume(results: Path) -> str:
+    done = subprocess.run(command(results, "--resume"), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def told(results: Path) -> dict[int, list[dict]]:
+    return {n: reports(results / "digits" / "trials" / f"{n:04d}" / "reports.jsonl") for n in range(TRIALS)}
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the search ended before it could be interrupted"
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def in_the_middle(results: Path) -> Callable[[], bool]:
+    """Two trials have finished and a third has a checkpoint to go on from."""
+
+    def reached() -> bool:
+        ends = [lines[-1]["done"] for lines in told(results).values() if lines]
+        checkpoints = [last_checkpoint(results / "digits" / "trials" / f"{n:04d}") for n in range(TRIALS)]
+        on_the_way = [n for n, lines in told(results).items() if lines and not lines[-1]["done"] and checkpoints[n]]
+        return sum(ends) >= 2 and len(on_the_way) >= 1
+
+    return reached
+
+
+def check_resumed(results: Path, before: dict[int, list[dict]]) -> None:
+    after = told(results)
+    assert all(lines[-1]["done"] for lines in after.values()), "every trial has ended"
+    for number, lines in before.items():
+        assert after[number][: len(lines)] == lines, "what had been reported stays"
+        if lines and lines[-1]["done"]:
+            assert after[number] == lines, "what had finished is not repeated"
+    continued = [n for n, lines in before.items() if lines and not lines[-1]["done"]]
+    assert continued
+    for number in continued:
+        epochs = [report["epoch"] for report in after[number]]
+        assert epochs == sorted(set(epochs)), "a trial goes on from its last report"
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{results / 'digits' / 'study.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * TRIALS
+    for trial in study.trials:
+        assert trial.value == pytest.approx(after[trial.number][-1]["accuracy"])
+
+
+def test_after_a_kill_of_the_driver_nothing_finished_is_lost_or_repeated(tmp_path):
+    with searching(tmp_path) as process:
+        wait_for(in_the_middle(tmp_path), process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    before = told(tmp_path)
+    said = resume(tmp_path)
+    check_resumed(tmp_path, before)
+    assert f"the best of {TRIALS} trials" in said
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
+    with searching(tmp_path) as process:
+        wait_for(in_the_middle(tmp_path), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(timeout=60) == 130
+    said = (tmp_path / "terminal.txt").read_text()
+    assert "Interrupted" in said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    before = told(tmp_path)
+    assert (tmp_path / "digits" / "report.html").exists(), "a report of what there is"
+    resume(tmp_path)
+    check_resumed(tmp_path, before)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(tmp_path):
+    with searching(tmp_path) as process:
+        wait_for(in_the_middle(tmp_path), process)
+        workers = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "train" in " ".join(child.cmdline())
+        ]
+        workers[0].kill()
+        assert process.wait(timeout=200) == 0, (tmp_path / "terminal.txt").read_text()
+    after = told(tmp_path)
+    assert all(lines[-1]["finished"] for lines in after.values())
+    assert all([report["epoch"] for report in lines][-1] == 9 for lines in after.values())
+
+
+def test_two_searches_cannot_write_to_one_folder(tmp_path):
+    with searching(tmp_path) as process:
+        wait_for((tmp_path / "digits" / "experiment.json").exists, process)
+        second = subprocess.run(command(tmp_path, "--resume"), cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert (second.returncode, second.stdout.count("trial 0")) == (2, 0)
+        assert "another search is running in" in second.stderr
