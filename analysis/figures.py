@@ -70,6 +70,8 @@ def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure
         figure.update_yaxes(title_text=metric_words(name), row=row, col=1)
     figure.add_vline(x=best_epoch, line={"color": GREY, "width": 1, "dash": "dot"})
     figure.update_xaxes(title_text="epoch", rangemode="tozero", row=len(rows), col=1)
+    if mode == "lines+markers":
+        figure.update_xaxes(dtick=1)
     return _styled(figure, height=260 + 170 * len(rows)).update_layout(hovermode="x")
 
 

@@ -30,6 +30,8 @@ def score_words(mean: float | None, std: float | None, sign: bool = False) -> st
 def time_words(seconds: float | None) -> str:
     if seconds is None:
         return "–"
+    if seconds < 0.95:
+        return f"{seconds:.1f} s"
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
@@ -92,7 +94,7 @@ def _word(name: str, value: Any) -> str:
         case "unfrozen_layers", 0:
             return "head only"
         case "unfrozen_layers", _:
-            return f"last {value} layers"
+            return f"last {value} layers" if value > 1 else "last layer"
         case "rotation_deg", _:
             return f"rotate ±{_short(value)}°" if value else ""
         case (("zoom" | "contrast"), _):

@@ -23,7 +23,7 @@ from rich.status import Status
 from tensorboardX import SummaryWriter
 
 from analysis.results import last_checkpoint
-from analysis.words import configuration_words, metric_words, score_words
+from analysis.words import configuration_words, metric_words, score_words, time_words
 from search.records import write_json
 
 RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, "trial_id"})
@@ -113,7 +113,7 @@ class Progress(tune.Callback):
         name = trial.config["published"] or configuration_words(report["params"], TOLD)
         score = score_words(report[self._metric], report[f"{self._metric}_std"])
         stopped = "" if report["finished"] else "stopped, "
-        seconds = f"{report['seconds']:.0f} s"
+        seconds = time_words(report["seconds"])
         self._finish(
             trial, f"{metric_words(self._metric)} {score}  {stopped}epoch {report['epoch']}, {seconds}: {name}"
         )

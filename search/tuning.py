@@ -75,6 +75,9 @@ def search_trials(plan: Plan, record: dict[str, Any], resources: dict[str, float
         ),
     )
     tuner.fit()
+    for rays_own in (folder / "trials").iterdir():  # pickles of the tuner's state, which nobody reads
+        if rays_own.is_file():
+            rays_own.unlink()
     return len(study.get_trials(deepcopy=False, states=FINISHED)) >= record["trials"]
 
 

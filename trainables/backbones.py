@@ -1,8 +1,12 @@
 """Any backbone of timm as a body, with its own normalisation and, if wanted, pretrained weights."""
 
+import socket
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import timm
 import torch
 from safetensors import SafetensorError
@@ -23,6 +27,9 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "global_pool": pooling}
     if "vit" in model or "swin" in model:
         options["img_size"] = image_size_px
+    if weights == "imagenet" and not _hub_answers():
+        # The hub's client would try for a minute; what it has cached it gives without.
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
         module = timm.create_model(model, pretrained=weights == "imagenet", **options)
     except (OSError, RuntimeError) as error:
@@ -58,6 +65,18 @@ def _load_weights(module: nn.Module, model: str, file: Path) -> None:
         )
     with torch.no_grad():
         module.load_state_dict({name: given[name] for name in wanted})
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be connected to; through a proxy it is left to the client to find out."""
+    hub = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+    if urllib.request.getproxies() or not hub.hostname:
+        return True
+    try:
+        socket.create_connection((hub.hostname, hub.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:
