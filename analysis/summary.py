@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from analysis.importance import importances
-from analysis.predictions import confusion_CC, recalls
+from analysis.predictions import FPR_GRID, confusion_CC, recalls, roc_curves
 from analysis.results import Results, Unavailable
 from analysis.trials import mean_std, ranked, trials
 from analysis.words import configuration_words, params_of, same, telling
@@ -49,6 +49,8 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "top": top,
         "published": [row | {"gain": _gain(best, row, experiment["mode"])} for row in published],
         "same_in_all_trials": same(table),
+        "history": table.select("number", "published", "state", "score", "score_std", "epochs", "seconds").to_dicts(),
+        "curve": results.curves(best["number"]).to_dicts() if best else [],
         "predictions": _predictions(results, best),
         "importances": _importances(results, table),
         "budget": _budget(table),
@@ -95,8 +97,10 @@ def _predictions(results: Results, best: dict[str, Any] | None) -> dict[str, Any
     except Unavailable as reason:
         return {"note": str(reason)}
     means_stds = recalls(results.targets, probabilities_NC, results.validated_in)
+    rates, areas = roc_curves(results.targets, probabilities_NC, results.validated_in)
     return {
         "classes": results.classes,
+        "roc": {"false_positive_rate": FPR_GRID.tolist(), "true_positive_rate_of_fold": rates.tolist(), "areas": areas},
         "confusion": confusion_CC(results.targets, probabilities_NC).tolist(),
         "recall": {
             name: {"mean": mean, "std": std} for name, (mean, std) in zip(results.classes, means_stds, strict=True)

@@ -1,0 +1,199 @@
+"""The command line as a user meets it: what it says, where, and with which exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from search.__main__ import app
+from search.experiment import Interrupted
+
+ROOT = Path(__file__).parent.parent
+
+
+def call(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def kaggle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Kaggle tree of the covid task, small: doubled class folders, mixed modes, junk."""
+    root = tmp_path_factory.mktemp("data") / "covid-19-vs-normal-chest-x-rays"
+    rng = np.random.default_rng(0)
+    for name, bright in (("COVID", 60), ("NORMAL", 0)):
+        folder = root / name / name
+        folder.mkdir(parents=True)
+        for i, mode in enumerate(("L", "RGB", "RGBA", "P", "L", "L", "CMYK", "L")):
+            pixels = (rng.integers(0, 120, (90, 80)) + bright).astype(np.uint8)
+            Image.fromarray(pixels).convert("RGB").convert(mode).save(
+                folder / f"{i}.{'jpg' if mode == 'CMYK' else 'png'}"
+            )
+        (folder / ".DS_Store").write_bytes(b"junk")
+        (folder / "broken.JPG").write_bytes(b"\xff\xd8\xff")
+    return root
+
+
+@pytest.fixture(scope="module")
+def searched(kaggle, tmp_path_factory, ray_on_loopback):
+    results = tmp_path_factory.mktemp("results")
+    small = ["--weights", "none", "--folds", 2, "--trials", 2, "--max-epochs", 1, "--set", "model=mobilenetv2_100"]
+    done = call("covid", "--data", kaggle, "--results", results, *small)
+    assert done.exit_code == 0, done.output
+    return results, done.output
+
+
+def test_a_search_on_the_kaggle_tree(searched):
+    results, output = searched
+    record = json.loads((results / "covid" / "experiment.json").read_text())
+    assert record["data"]["counts"] == {"NORMAL": 8, "COVID": 8}
+    assert record["data"]["classes"][1] == "COVID", "the positive class"
+    assert len(record["data"]["skipped"]) == 4
+    assert record["fixed"] == {"model": "mobilenetv2_100"}
+    assert not record["demonstration"]
+    assert "4 files skipped" in output
+    assert "svendsen2025-model2" in output
+    assert "svendsen2025-model1" not in output, "its model was not asked for"
+
+
+def test_the_analysis_of_a_search_is_a_command(searched):
+    results, _ = searched
+    command = [sys.executable, "-m", "analysis", "covid", "--results", str(results), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert [trial["number"] for trial in told["history"]] == [0, 1]
+    assert told["metric"] == "auroc"
+    assert sum(map(sum, told["predictions"]["confusion"])) == 16
+    assert len(told["predictions"]["roc"]["areas"]) == len(told["curve"]) == 2
+
+
+def test_without_data_it_says_what_to_get_where_to_put_it_and_that_demo_exists():
+    done = call("covid")
+    assert done.exit_code == 2
+    assert "Kaggle" in done.stderr
+    assert "--data DIR" in done.stderr
+    assert "--demo" in done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["covdi"], "unknown task 'covdi'; did you mean 'covid'? The tasks are: covid, digits, images"),
+        (["covid", "--demo", "--searcher", "bayes"], "--searcher bayes: choose one of tpe, gp, random, grid"),
+        (["covid", "--demo", "--trials", "0"], "--trials 0: must be at least 1"),
+        (["covid", "--demo", "--trials", "many"], "Invalid value for '--trials'"),
+        (["covid", "--demo", "--folds", "1"], "1 folds: choose from 2 to 20"),
+        (["covid", "--demo", "--metric", "acc"], "--metric acc: choose one of auroc"),
+        (["covid", "--demo", "--set", "lr=1"], "--set lr: no such parameter"),
+        (["covid", "--demo", "--set", "dropout"], "write NAME=VALUE"),
+        (["covid", "--demo", "--set", "dropout=2"], "dropout=2: choose a value from 0 to 0.7"),
+        (["covid", "--demo", "--searcher", "grid"], "more than 2,000 points"),
+        (["covid", "--demo", "--name", "../up"], "use letters, digits"),
+        (["covid", "--demo", "--weights", "/no/file"], "--weights /no/file: no such file"),
+        (["covid", "--data", "/no/folder"], "/no/folder"),
+        (["digits", "--address", "127.0.0.1:9"], "nobody listens there"),
+        (["digits", "--nonsense"], "No such option"),
+        ([], "Usage"),
+    ],
+)
+def test_a_mistake_is_one_clear_message_and_status_2(arguments, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "--address" in arguments:  # Ray must not be running already
+        command = [sys.executable, "-m", "search", *arguments, "--results", str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        status, output = done.returncode, done.stdout + done.stderr
+    else:
+        result = call(*arguments)
+        status, output = result.exit_code, result.output
+    assert status == 2
+    assert says in " ".join(output.replace("│", " ").split())
+    assert "Traceback" not in output
+    assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+def test_one_class_and_too_few_images_are_refused(kaggle, tmp_path):
+    one_class = call("covid", "--data", kaggle / "COVID", "--results", tmp_path)
+    assert one_class.exit_code == 2
+    assert "one class only (COVID)" in one_class.stderr
+    few = call("covid", "--data", kaggle, "--folds", 9, "--results", tmp_path)
+    assert few.exit_code == 2
+    assert "class NORMAL has 8 images, fewer than 9 folds: add images or choose --folds 8" in few.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = call("digits", "--results", tmp_path / "file")
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+
+
+def test_the_tasks_are_listed_one_line_each():
+    lines = call("--list").stdout.strip().splitlines()
+    assert [line.split()[0] for line in lines] == ["covid", "digits", "images"]
+    assert "324 images" in lines[0]
+    assert "2 classes" in lines[0]
+    assert "auroc" in lines[0]
+    told = json.loads(call("--list", "--json").stdout)
+    assert told[1] == {
+        "task": "digits",
+        "images": 1797,
+        "classes": list("0123456789"),
+        "metric": "accuracy",
+        "title": "handwritten digits of scikit-learn, real images, no download",
+    }
+
+
+def test_published_configurations_are_listed_with_their_sizes_and_figures():
+    told = json.loads(call("--published", "covid", "--json").stdout)
+    assert [(entry["name"], entry["trainable_parameters"], entry["total_parameters"]) for entry in told] == [
+        ("svendsen2025-model1", 1_045_441, 1_045_441),
+        ("svendsen2025-model2", 164_097, 2_387_969),
+        ("svendsen2025-model3", 1_370_177, 2_387_969),
+        ("svendsen2025-model4", 2_387_969, 2_387_969),
+    ]
+    assert {entry["images"] for entry in told} == {81}
+    text = " ".join(call("--published", "covid").stdout.split())
+    assert "1,370,177 of 2,387,969 parameters trained" in text
+    assert "reported accuracy 0.9506 on 81 images" in text
+    assert call("--published", "digits").stdout == "nothing was published for digits\n"
+
+
+def test_an_interruption_has_a_status_of_its_own(monkeypatch):
+    def interrupted(**_: object) -> None:
+        raise Interrupted("Interrupted. Every finished trial is kept; go on with: …")
+
+    monkeypatch.setattr("search.__main__.run", interrupted)
+    done = call("digits")
+    assert done.exit_code == 130
+    assert "go on with" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_demonstration(tmp_path):
+    """What `make demo` runs, on fewer epochs: everything says that the data are not real."""
+    command = [sys.executable, "-m", "search", "covid", "--demo", "--max-epochs", "1", "--results", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("DEMONSTRATION DATA") == 2
+    assert "324 images (162 NORMAL, 162 COVID), phantoms" in done.stdout
+    folder = tmp_path / "covid-demo"
+    told = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "analysis", str(folder), "--json"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    assert len(told["history"]) == 10
+    assert "DEMONSTRATION DATA" in (folder / "report.html").read_text()
+    assert "DEMONSTRATION DATA" in (folder / "report.md").read_text()
