@@ -7,7 +7,18 @@
 The same from a terminal: `python -m search covid --demo --trials 8`.
 """
 
-from search.experiment import Result, run
-from search.options import Options
+from pathlib import Path
+
+import datasets
+
+_OURS = Path(__file__).resolve().parent.parent / "datasets"
+if Path(datasets.__file__ or "").resolve().parent != _OURS:
+    raise ImportError(
+        f"the package `datasets` is {datasets.__file__} and not {_OURS}: put this checkout first in the path, "
+        f"by starting Python in it or with PYTHONPATH={_OURS.parent}"
+    )
+
+from search.experiment import Result, run  # noqa: E402
+from search.options import Options  # noqa: E402
 
 __all__ = ["Options", "Result", "run"]

@@ -64,7 +64,8 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     _introduce(plan, record, console)
     complete, stay_behind = False, tuple(given.absolute() for given in paths.values())
     with contextlib.ExitStack() as stack:
-        resources = stack.enter_context(ray_session(plan.options.address, stay_behind))
+        with console.status("starting Ray"):
+            resources = stack.enter_context(ray_session(plan.options.address, stay_behind))
         stack.enter_context(alone_in(folder))
         write_record(plan, record)
         with contextlib.suppress(KeyboardInterrupt):  # the second Ctrl-C; Ray turns the first into an orderly end
