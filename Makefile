@@ -18,11 +18,14 @@ $(VENV)/.installed: requirements.lock
 
 setup: $(VENV)/.installed ## The environment: .venv with the versions of requirements.lock
 
+# A search that was begun goes on, one that has ended shows its result again.
+again = $(if $(wildcard results/$(1)/experiment.json),--resume)
+
 demo: setup ## Search on demonstration data: chest-film phantoms, 10 trials of 3 folds, about two minutes
-	$(BIN)/python -m search covid --demo $(ARGS)
+	$(BIN)/python -m search covid --demo $(call again,covid-demo) $(ARGS)
 
 digits: setup ## Search on real images that come with scikit-learn
-	$(BIN)/python -m search digits $(ARGS)
+	$(BIN)/python -m search digits $(call again,digits) $(ARGS)
 
 test: setup ## All tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -60,9 +60,8 @@ def importances(results: Results, trials: pl.DataFrame) -> Importances:
     top_share = min(0.5, max(0.1, TOP / len(added)))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top_share)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # rare branches of the space have few trials; the report says how many there are
+        # Rare branches of the space have few trials; the report says how many there are.
+        warnings.simplefilter("ignore")
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
     if not any(shares.values()):
         raise Unavailable("No parameter separates the good trials from the others.")

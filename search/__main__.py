@@ -10,7 +10,7 @@ from rich.console import Console
 import datasets
 import search_spaces
 from datasets import InputError
-from search.experiment import Interrupted, run
+from search.experiment import Failed, Interrupted, run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -66,6 +66,9 @@ def main(
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    except Failed as failure:
+        typer.echo(f"error: {failure}", err=True)
+        raise typer.Exit(1) from None
     except Interrupted as interruption:
         typer.echo(f"\n{interruption}", err=True)
         raise typer.Exit(130) from None

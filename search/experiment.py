@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,21 @@ from rich.console import Console
 from rich.panel import Panel
 
 import analysis
+from analysis.words import metric_words
 from datasets import InputError, nearest
 from search.options import Options
 from search.plan import Plan, make_plan
-from search.ray_session import ray_session, set_environment
+from search.ray_session import ray_session, set_environment, share_of
 from search.records import alone_in, make_record, write_record
 from trainables.metrics import METRICS
 
 
 class Interrupted(Exception):
     """Ctrl-C: everything that was finished is kept. The message says how to go on."""
+
+
+class Failed(Exception):
+    """No trial has a score. The message has the first error."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class Result:
 def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     """Search and write the report. The keywords are the fields of `Options`.
 
-    Raises `InputError` for what the user can put right, before any trial has started, and `Interrupted` on Ctrl-C.
+    Raises `InputError` for what the user can put right, before any trial has started, `Interrupted` on Ctrl-C, and
+    `Failed` where no trial has a score.
     """
     known = [field.name for field in dataclasses.fields(Options)]
     for name in options:
@@ -57,25 +64,32 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     console = console or Console()
     plan = make_plan(Options(task=task, **options | paths))
     folder = plan.options.folder
-    set_environment(plan.options.address)
-    from search.tuning import search_trials  # imports Ray, which reads its environment then
-
     record = make_record(plan)
     _introduce(plan, record, console)
+    set_environment(plan.options.address)
     complete, stay_behind = False, tuple(given.absolute() for given in paths.values())
     with contextlib.ExitStack() as stack:
         with console.status("starting Ray"):
+            from search.tuning import search_trials  # imports Ray, which reads its environment then, and torch
+
             resources = stack.enter_context(ray_session(plan.options.address, stay_behind))
+        share = share_of(plan.options, resources)
         stack.enter_context(alone_in(folder))
         write_record(plan, record)
         with contextlib.suppress(KeyboardInterrupt):  # the second Ctrl-C; Ray turns the first into an orderly end
-            complete = search_trials(plan, record, resources, console)
+            complete = search_trials(plan, record, share, console)
         page = analysis.write_report(folder)
     if not complete:
         command = record["sessions"][0]["command"].removesuffix(" --resume")
         raise Interrupted(f"Interrupted. Every finished trial is kept; go on with: {command} --resume")
+    result = Result(folder)
+    if result.best is None:
+        error = next((error for error in result.trials["error"] if error), "no reason was reported")
+        raise Failed(
+            f"No trial has a score. The first error: {error}\nMore of it in {folder / 'trials'}/*/reports.jsonl"
+        )
     _conclude(folder, page, console)
-    return Result(folder)
+    return result
 
 
 def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
@@ -83,20 +97,16 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         console.print(Panel("DEMONSTRATION DATA: drawn by this program, no real images", style="bold", expand=False))
     data, experiment = record["data"], plan.experiment
     counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items())
-    console.print(f"{plan.title}: {data['images']} images ({counts}), {data['origin']}", highlight=False)
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"{plan.title}: {data['images']} images ({counts}), {data['origin']}")
     if data["skipped"]:
         first = data["skipped"][0]
-        console.print(
-            f"{len(data['skipped'])} files skipped, see the report; the first: {first['path']}: {first['reason']}",
-            highlight=False,
-        )
-    grid = f", all {len(plan.points)} points of the grid" if len(plan.points) == record["trials"] else ""
-    grid = f", {record['trials']} of the {len(plan.points)} points of the grid" if plan.points and not grid else grid
+        say(f"{len(data['skipped'])} files skipped, see the report; the first: {first['path']}: {first['reason']}")
+    how = f"grid of {len(plan.points)} points" if plan.points else plan.options.searcher
     published = f", first {len(plan.published)} published ones" if plan.published else ""
-    console.print(
-        f"{record['trials']} trials ({plan.options.searcher}{grid}{published}), each by {plan.folds.k}-fold "
-        f"cross-validation, at most {experiment.max_epochs} epochs; score: {experiment.metric}",
-        highlight=False,
+    say(
+        f"{record['trials']} trials ({how}{published}), each by {plan.folds.k}-fold cross-validation, "
+        f"at most {experiment.max_epochs} epochs; score: {metric_words(experiment.metric)}"
     )
 
 
@@ -104,9 +114,12 @@ def _conclude(folder: Path, page: Path, console: Console) -> None:
     results = analysis.Results.open(folder)
     console.print(analysis.best_trials_table(analysis.trials(folder), results.experiment))
     shown = _short(folder)
-    console.print(f"Report:     {_short(page)}", highlight=False, soft_wrap=True)
-    console.print(f"Study:      optuna-dashboard sqlite:///{shown / 'study.db'}", highlight=False, soft_wrap=True)
-    console.print(f"Curves:     tensorboard --logdir {shown}", highlight=False, soft_wrap=True)
+    for line in (
+        f"Report:     {_short(page)}",
+        f"Study:      optuna-dashboard sqlite:///{shown / 'study.db'}",
+        f"Curves:     tensorboard --logdir {shown}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if results.experiment["demonstration"]:
         console.print("DEMONSTRATION DATA: these figures say nothing about real images.", style="bold")
 

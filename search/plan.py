@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -54,6 +55,8 @@ def make_plan(options: Options) -> Plan:
         random.Random(options.seed).shuffle(points)  # so that some of them, if not all are wanted, are a fair sample
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
     weights = options.weights or ("none" if dataset.demonstration else "imagenet")
+    if weights not in ("none", "imagenet"):
+        weights = str(Path(weights).absolute())  # workers have working folders of their own
     if weights != "none":
         _check_weights(space, dataset, weights)
     return Plan(

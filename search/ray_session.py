@@ -8,10 +8,12 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import InputError
+from search.options import Options
 
 ROOT = Path(__file__).parent.parent
 """What is shipped to the workers of a cluster; `.gitignore` says what stays behind."""
@@ -41,6 +43,39 @@ def set_environment(address: str | None) -> None:
     """To be called before Ray is imported; what the user has set stays."""
     for name, value in (SETTINGS | (ON_THIS_MACHINE if address is None else ON_A_CLUSTER)).items():
         os.environ.setdefault(name, value)
+    if store := os.environ.get("IMAGE_SEARCH_STORE"):
+        os.environ["IMAGE_SEARCH_STORE"] = str(Path(store).absolute())  # workers have working folders of their own
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial takes of Ray's resources, and how many trials run side by side."""
+
+    cpus: int
+    gpus: float
+    side_by_side: int
+
+
+def share_of(options: Options, resources: dict[str, float]) -> Share:
+    """Unless told otherwise a trial takes a GPU where there are any, and its part of the CPUs; else one CPU.
+
+    resources: what Ray has now, `{"CPU": 2.0, …}`. Raises `InputError` where a trial would wait for ever: a cluster may
+    grow, this machine will not.
+    """
+    all_cpus, all_gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
+    gpus = options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if all_gpus >= 1 else 0.0
+    by_gpus = int(all_gpus / gpus) if gpus else all_cpus
+    cpus = options.cpus_per_trial or max(1, all_cpus // max(1, by_gpus))
+    if options.address is None:
+        for option, wanted, there, unit in (
+            ("--cpus-per-trial", cpus, all_cpus, "CPUs"),
+            ("--gpus-per-trial", gpus, all_gpus, "GPUs"),
+        ):
+            if wanted > there:
+                raise InputError(f"{option} {wanted:g}: this machine has {there:g} {unit}")
+    return Share(cpus, gpus, options.concurrent or max(1, min(by_gpus, all_cpus // cpus)))
 
 
 @contextlib.contextmanager

@@ -42,11 +42,15 @@ def open_storage(file: Path) -> optuna.storages.RDBStorage:
 
 
 def enqueue(study: optuna.Study, published: list[Published], points: list[dict[str, Any]]) -> None:
-    """Configurations to run first, published ones marked with their names."""
+    """Configurations to run first, published ones marked with their names; those that are there already stay single,
+    so that a search which was killed while it did this has them all when it goes on."""
+    there = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
     for entry in published:
-        study.enqueue_trial(entry.params, user_attrs={"published": entry.name})
+        if entry.params not in there:
+            study.enqueue_trial(entry.params, user_attrs={"published": entry.name})
     for point in points:
-        study.enqueue_trial(point)
+        if point not in there:
+            study.enqueue_trial(point)
 
 
 class StudySearch(OptunaSearch):

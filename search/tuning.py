@@ -11,6 +11,7 @@ from rich.console import Console
 from analysis.results import last_checkpoint, reports
 from search.callbacks import Progress, Recorder, trial_dirname, trial_folder
 from search.plan import Plan
+from search.ray_session import Share
 from search.schedulers import make_scheduler
 from search.searchers import FINISHED, StudySearch, enqueue, open_storage, sampler
 from trainables.cross_validation import CrossValidation
@@ -20,11 +21,8 @@ RETRIES = 2
 """How often Ray starts a trial again whose process has died, from its last checkpoint."""
 
 
-def search_trials(plan: Plan, record: dict[str, Any], resources: dict[str, float], console: Console) -> bool:
-    """Run until as many trials as asked for have finished. Returns False where it was interrupted before.
-
-    resources: what Ray has, `{"CPU": 2.0, …}`.
-    """
+def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Console) -> bool:
+    """Run until as many trials as asked for have finished. Returns False where it was interrupted before."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -40,8 +38,7 @@ def search_trials(plan: Plan, record: dict[str, Any], resources: dict[str, float
         checkpoint_of=lambda number: last_checkpoint(trial_folder(folder, number)),
     )
     study = searcher.study
-    if not study.get_trials(deepcopy=False):
-        enqueue(study, plan.published, plan.points)
+    enqueue(study, plan.published, plan.points)
     past = {
         trial.number: reports(trial_folder(folder, trial.number) / "reports.jsonl")
         for trial in study.get_trials(deepcopy=False)
@@ -52,16 +49,15 @@ def search_trials(plan: Plan, record: dict[str, Any], resources: dict[str, float
     if left <= 0:
         return True
 
-    cpus, gpus, slots = _resources_per_trial(plan, resources)
-    protocol = plan.protocol("cuda" if gpus else "cpu")
+    protocol = plan.protocol("cuda" if share.gpus else "cpu")
     trainable = tune.with_parameters(CrossValidation, dataset=plan.dataset, folds=plan.folds, protocol=protocol)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": cpus, "GPU": gpus}),
+        tune.with_resources(trainable, {"CPU": share.cpus, "GPU": share.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=make_scheduler(plan.options.scheduler, protocol, past),
             num_samples=left,
-            max_concurrent_trials=min(slots, left),
+            max_concurrent_trials=min(share.side_by_side, left),
             reuse_actors=True,
             trial_dirname_creator=trial_dirname,
         ),
@@ -79,17 +75,3 @@ def search_trials(plan: Plan, record: dict[str, Any], resources: dict[str, float
         if rays_own.is_file():
             rays_own.unlink()
     return len(study.get_trials(deepcopy=False, states=FINISHED)) >= record["trials"]
-
-
-def _resources_per_trial(plan: Plan, resources: dict[str, float]) -> tuple[int, float, int]:
-    """CPUs and GPUs of one trial, and how many trials fit side by side.
-
-    Unless told otherwise a trial takes a GPU where there are any, and its share of the CPUs; else one CPU.
-    """
-    all_cpus, all_gpus = int(resources.get("CPU", 1)), resources.get("GPU", 0.0)
-    gpus = plan.options.gpus_per_trial
-    if gpus is None:
-        gpus = 1.0 if all_gpus >= 1 else 0.0
-    side_by_side = int(all_gpus / gpus) if gpus else all_cpus
-    cpus = plan.options.cpus_per_trial or max(1, all_cpus // max(1, side_by_side))
-    return cpus, gpus, plan.options.concurrent or max(1, min(side_by_side, all_cpus // cpus))

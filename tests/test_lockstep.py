@@ -163,6 +163,7 @@ def test_bfloat16_stays_close_to_float32():
     full = trained(make(), 1).report()
     half = trained(make(protocol=small_protocol(precision="bfloat16")), 1).report()
     assert half["folds"]["log_loss"] == pytest.approx(full["folds"]["log_loss"], abs=0.05)
+    assert (half["precision"], full["precision"]) == ("bfloat16", "float32")
     assert half["folds"]["log_loss"] != full["folds"]["log_loss"]
 
 

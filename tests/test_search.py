@@ -1,5 +1,6 @@
 """Whole searches, small ones, through Ray Tune."""
 
+import io
 import json
 
 import optuna
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import search
 from analysis.results import reports
 from datasets import InputError
+from search.records import alone_in
 from search_spaces import digits
 
 SMALL = {"trials": 4, "folds": 2, "max_epochs": 3}
@@ -19,7 +21,7 @@ SMALL = {"trials": 4, "folds": 2, "max_epochs": 3}
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, ray_on_loopback):
     """A search on the digits, and what it printed."""
-    console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console = Console(width=100, record=True, file=io.StringIO())
     folder = tmp_path_factory.mktemp("results")
     result = search.run("digits", console=console, results=folder, concurrent=1, **SMALL)
     return result, console.export_text()
@@ -129,6 +131,14 @@ def test_a_name_that_exists_is_refused_and_nothing_changes(finished):
     assert (result.folder / "experiment.json").read_bytes() == before
 
 
+def test_two_searches_cannot_write_to_one_folder(finished):
+    result, _ = finished
+    before = (result.folder / "experiment.json").read_bytes()
+    with alone_in(result.folder), pytest.raises(InputError, match="another search is running in"):
+        search.run("digits", console=Console(quiet=True), results=result.folder.parent, resume=True, **SMALL)
+    assert (result.folder / "experiment.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -186,6 +196,14 @@ def test_trials_that_fail_do_not_end_the_search(tmp_path, ray_on_loopback, monke
     assert result.trials.filter(pl.col("state") == "finished")["param.model"].to_list() == ["digits_cnn"] * 2
     assert all("needs at least 70" in error for error in failed["error"])
     assert result.best["param.model"] == "digits_cnn"
+
+
+def test_a_search_without_any_score_says_why(tmp_path, ray_on_loopback, monkeypatch):
+    monkeypatch.setattr(digits, "search_space", either_model)
+    with pytest.raises(
+        search.experiment.Failed, match=r"No trial has a score\. The first error: InputError: image_size"
+    ):
+        search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1, fixed={"model": "svendsen_cnn"})
 
 
 def either_model(trial):

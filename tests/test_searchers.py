@@ -78,6 +78,16 @@ def test_published_configurations_come_first_and_are_marked(tmp_path):
     assert proposals[2]["params"]["unfrozen_layers"] == 14
 
 
+def test_configurations_are_enqueued_once_however_often_it_is_begun(tmp_path):
+    search = study_search(tmp_path)
+    enqueue(search.study, list(covid.PUBLISHED[:2]), [{"model": "svendsen_cnn"}])
+    search.suggest("0")
+    enqueue(search.study, list(covid.PUBLISHED), [{"model": "svendsen_cnn"}, {"model": "mobilenetv2_100"}])
+    assert [trial.user_attrs.get("published", "point")[-6:] for trial in search.study.trials] == [
+        *("model1", "model2", "point", "model3", "model4", "point")
+    ]
+
+
 def test_how_a_trial_ends_is_told_to_the_study(tmp_path):
     search = study_search(tmp_path)
     for i, (result, error) in enumerate(

@@ -135,6 +135,7 @@ class Lockstep:
             "seconds": self.seconds,
             "trainable_parameters": self.trainable_parameters,
             "total_parameters": self.total_parameters,
+            "precision": str(compute_dtype(self._protocol)).removeprefix("torch."),
             "diverged": self.diverged,
             "finished": self.finished,
         }
