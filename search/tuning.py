@@ -46,6 +46,8 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
     searcher.settle(past)
     finished = len(study.get_trials(deepcopy=False, states=FINISHED))
     left = record["trials"] - finished
+    if finished:
+        console.print(f"{finished} of {record['trials']} trials have finished before", highlight=False)
     if left <= 0:
         return True
 

@@ -1,6 +1,7 @@
 """scikit-learn's digits with a small CNN: ten trials of five folds, about a minute on two CPU cores.
 
-The best of ten trials reaches a mean accuracy of about 0.99 (standard deviation over folds about 0.005).
+The best of ten trials reached a mean accuracy of 0.993 (standard deviation over folds 0.005); no image of another
+writer is known to be held out.
 
     python -m search digits
 """
