@@ -1,6 +1,7 @@
 """Nothing finished is ever lost: real searches, killed in the middle and resumed."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,8 +13,13 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+from rich.console import Console
 
+import datasets
+import search
 from analysis.results import last_checkpoint, reports
+from search.experiment import Failed
+from tests.small import small_dataset
 
 ROOT = Path(__file__).parent.parent
 TRIALS = 5
@@ -133,3 +139,19 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(tmp_path):
     after = told(tmp_path)
     assert all(lines[-1]["finished"] for lines in after.values())
     assert all([report["epoch"] for report in lines][-1] == 9 for lines in after.values())
+
+
+def _die(row: dict) -> None:
+    os._exit(1)
+
+
+def test_a_trial_whose_process_dies_again_and_again_fails_and_the_search_ends(tmp_path, monkeypatch, ray_on_loopback):
+    deadly = dataclasses.replace(small_dataset(images=24), decoder=_die, digest="deadly")
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: deadly)
+    with pytest.raises(Failed, match="No trial has a score"):
+        search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1, folds=2, max_epochs=1)
+    (only,) = reports(tmp_path / "digits" / "trials" / "0000" / "reports.jsonl")
+    assert only["done"]
+    assert "died" in only["error"]
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{tmp_path / 'digits' / 'study.db'}")
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
