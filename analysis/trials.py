@@ -104,7 +104,7 @@ def _row(number: int, lines: list[dict[str, Any]], metric: str) -> dict[str, Any
     score = finite(progress.get(metric))
     error = last.get("error")
     if error is None and score is None and (progress.get("finished") or progress.get("done")):
-        error = DIVERGED
+        error = DIVERGED if progress.get("diverged") else "no finite score"
     if error is not None:
         state = "failed"
     elif progress.get("finished"):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,8 @@ from datasets.dataset import ImageDataset, content_digest
 from datasets.errors import InputError
 
 MOST_FOLDS = 20
+ATTEMPTS = 20
+"""Seeds tried, where groups are kept together, until every fold has images of every class."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,12 @@ class Folds:
         """One row per image, in the order of all predictions: image_id, target, group, fold."""
         return dataset.table.select("image_id", "target", "group").with_columns(fold=pl.Series(self.validated_in))
 
-    @staticmethod
-    def read(file: Path) -> "Folds":
-        return Folds(pl.read_parquet(file, columns=["fold"])["fold"].to_numpy().astype(np.int64))
-
 
 def make_folds(dataset: ImageDataset, k: int, seed: int) -> Folds:
     """Stratified folds that keep groups together; the same on every machine for the same table, k and seed.
 
-    Raises `InputError` where k is out of range or a class has too few images, or too few groups, for k folds.
+    Every fold validates, and trains on, images of every class. Raises `InputError` where k is out of range or a class
+    has too few images, or too few groups, for that.
     """
     if not 2 <= k <= MOST_FOLDS:
         raise InputError(f"{k} folds: choose from 2 to {MOST_FOLDS}")
@@ -66,10 +64,29 @@ def make_folds(dataset: ImageDataset, k: int, seed: int) -> Folds:
                 f"of duplicates), fewer than {k} folds: choose --folds {max(2, in_class)}"
             )
     grouped = len(np.unique(groups)) < len(groups)
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n_splits=k, shuffle=True, random_state=seed)
-    validated_in = np.full(len(dataset), -1, dtype=np.int64)
-    splits = splitter.split(np.zeros(len(targets)), targets, groups if grouped else None)
-    for fold, (_, validated) in enumerate(splits):
-        validated_in[validated] = fold
-    assert (validated_in >= 0).all()
-    return Folds(validated_in)
+    for attempt in range(ATTEMPTS if grouped else 1):
+        splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
+            n_splits=k, shuffle=True, random_state=seed if attempt == 0 else _another(seed, attempt)
+        )
+        validated_in = np.full(len(dataset), -1, dtype=np.int64)
+        splits = splitter.split(np.zeros(len(targets)), targets, groups if grouped else None)
+        for fold, (_, validated) in enumerate(splits):
+            validated_in[validated] = fold
+        assert (validated_in >= 0).all()
+        if _has_every_class(targets, validated_in):
+            return Folds(validated_in)
+    raise InputError(
+        f"no {k} folds found that keep groups together and have images of every class on both sides of each: "
+        f"choose fewer --folds"
+    )
+
+
+def _has_every_class(targets: np.ndarray, validated_in: np.ndarray) -> bool:
+    """Whether every fold validates, and trains on, images of every class. Keeping groups together may prevent it."""
+    per_fold_class = np.zeros((validated_in.max() + 1, targets.max() + 1), int)
+    np.add.at(per_fold_class, (validated_in, targets), 1)
+    return bool(((per_fold_class > 0) & (per_fold_class < per_fold_class.sum(0))).all())
+
+
+def _another(seed: int, attempt: int) -> int:
+    return int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])

@@ -68,7 +68,9 @@ def stored_array(key: str, shape: tuple[int, ...], dtype: type, fill: Callable[[
             return array
         try:
             fill(array)
-            del array  # flushed when it closes
+            del array
+            with part.open("rb") as written:  # a rename may reach the disk before what it names
+                os.fsync(written.fileno())
             part.replace(file)
         finally:
             part.unlink(missing_ok=True)
@@ -91,8 +93,15 @@ def pixels(dataset: ImageDataset, size_px: int) -> np.ndarray:
 
 
 def _opened(file: Path) -> np.ndarray:
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
-    os.utime(file)  # the time of last use, for eviction: access times are often switched off
+    """Raises `FileNotFoundError` where it is not there, or is damaged; then it is gone."""
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        log.warning("store %s: damaged, computed again", file)
+        file.unlink(missing_ok=True)
+        raise FileNotFoundError(file) from None
+    with contextlib.suppress(PermissionError):  # a store that others own
+        os.utime(file)  # the time of last use, for eviction: access times are often switched off
     return array
 
 
@@ -101,13 +110,18 @@ def _make_room(folder: Path, needed: int) -> None:
     budget = store_budget_bytes()
     if needed > budget:
         raise OSError(f"{needed / 1e9:.1f} GB exceed the budget of {budget / 1e9:.1f} GB")
-    stores = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.glob("*.npy"))
-    used = sum(size for _, size, _ in stores)
-    for _, size, file in stores:
-        if used + needed <= budget and needed < shutil.disk_usage(folder).free:
+    stores = []
+    for file in folder.glob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):  # somebody else has just made room
+            stores.append((file.stat().st_mtime, file.stat().st_size, file))
+    used, free = sum(size for _, size, _ in stores), shutil.disk_usage(folder).free
+    if needed >= free + used:
+        raise OSError(f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
+    for _, size, file in sorted(stores):
+        if used + needed <= budget and needed < free:
             return
         file.unlink(missing_ok=True)
-        used -= size
+        used, free = used - size, free + size
 
 
 def _resized(pixels_HWC: np.ndarray, size_px: int) -> np.ndarray:

@@ -39,6 +39,30 @@ def trial_dirname(trial: Trial) -> str:
     return f"{trial.config['number']:04d}"
 
 
+def kept_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint of a trial that is to go on, moved to where Ray, which counts from zero again, will not
+    write; the others go."""
+    last, kept = last_checkpoint(folder), folder / "checkpoint_kept"
+    for other in folder.glob("checkpoint_*"):
+        if last is not None and other != last:
+            shutil.rmtree(other)
+    return last.rename(kept) if last is not None else None
+
+
+def prune(folder: Path) -> None:
+    """Keep one checkpoint of a finished trial: best networks, predictions and curves, no optimizer."""
+    last = last_checkpoint(folder)
+    if last is None or not (last / "state.pt").exists():
+        return
+    for other in folder.glob("checkpoint_*"):
+        if other != last:
+            shutil.rmtree(other)
+    note = json.loads((last / "checkpoint.json").read_text())
+    note["files"].pop("state.pt", None)
+    write_json(last / "checkpoint.json", note)
+    (last / "state.pt").unlink()
+
+
 class Recorder(tune.Callback):
     """Appends every report to its trial's folder, and drops what only a running trial needs."""
 
@@ -59,23 +83,13 @@ class Recorder(tune.Callback):
                         _write_scalars(writer, entry)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A process died, and died again when Ray started the trial once more."""
+        """A process died, and died again each time that Ray started the trial once more."""
         known = {key: trial.config[key] for key in ("number", "published", "params")}
         last = str(trial.get_error() or "its process died").strip().splitlines()[-1]
         _append(trial_folder(self._experiment, known["number"]), known | {"error": last, "epoch": 0, "done": True})
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Keep one checkpoint of a finished trial: best networks, predictions and curves, no optimizer."""
-        last = last_checkpoint(trial_folder(self._experiment, trial.config["number"]))
-        if last is None:
-            return
-        for other in last.parent.glob("checkpoint_*"):
-            if other != last:
-                shutil.rmtree(other)
-        note = json.loads((last / "checkpoint.json").read_text())
-        note["files"].pop("state.pt", None)
-        write_json(last / "checkpoint.json", note)
-        (last / "state.pt").unlink(missing_ok=True)
+        prune(trial_folder(self._experiment, trial.config["number"]))
 
 
 class Progress(tune.Callback):

@@ -64,6 +64,8 @@ class Options:
         ):
             if number is not None and number < least:
                 raise InputError(f"{name} {number}: must be at least {least}")
+        if self.seed >= 2**31:
+            raise InputError(f"--seed {self.seed}: must be below {2**31:,}")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.experiment_name):
             raise InputError(f"--name {self.name}: use letters, digits, dots, dashes and underscores only")
 
@@ -71,7 +73,7 @@ class Options:
     def experiment_name(self) -> str:
         """The given name or the task's; that of demonstration data always says so."""
         name = self.name or self.task
-        return f"{name}-demo" if self.demo and "demo" not in name else name
+        return f"{name}-demo" if self.demo and not name.endswith("-demo") else name
 
     @property
     def folder(self) -> Path:

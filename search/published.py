@@ -11,7 +11,7 @@ import datasets
 import search_spaces
 from analysis.words import configuration_words
 from trainables.config import TrialConfig
-from trainables.network import Network, build_head, freeze, parameter_counts, pristine_body
+from trainables.network import network_size
 
 
 def published(task: str) -> list[dict[str, Any]]:
@@ -38,14 +38,6 @@ def published(task: str) -> list[dict[str, Any]]:
             }
         )
     return entries
-
-
-def network_size(config: TrialConfig, channels: int, classes: int) -> tuple[int, int]:
-    """Trainable and total parameters of a configuration's network."""
-    body = pristine_body(config, channels, weights="none", seed=0)
-    freeze(body.module, config.unfrozen_layers, (channels, config.image_size_px, config.image_size_px))
-    outputs = 1 if classes == 2 else classes
-    return parameter_counts(Network(body.module, build_head(config, body.features, outputs, seed=0)))
 
 
 def print_published(entries: list[dict[str, Any]], console: Console) -> None:

@@ -70,9 +70,11 @@ class StudySearch(OptunaSearch):
         mode: Mode,
         checkpoint_of: Callable[[int], Path | None],
     ):
-        """checkpoint_of: trial number -> the folder of its last complete checkpoint."""
+        """checkpoint_of: trial number -> the folder of its last complete checkpoint, kept from being overwritten."""
         super().__init__(space, metric=metric, mode=mode, sampler=sampler, storage=storage, study_name=study_name)
         self._checkpoint_of = checkpoint_of
+        # Optuna's Gaussian process learns from complete trials only; it would hardly ever see one.
+        self._stopped = TrialState.COMPLETE if isinstance(sampler, optuna.samplers.GPSampler) else TrialState.PRUNED
         self._unfinished = [
             trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING
         ]
@@ -111,7 +113,8 @@ class StudySearch(OptunaSearch):
             self._ot_trials[trial_id].report(result[self.metric], result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the study: COMPLETE with all its epochs, PRUNED if the scheduler stopped it, FAIL without a score.
+        """Tell the study: COMPLETE with all its epochs, PRUNED if the scheduler stopped it (COMPLETE for a Gaussian
+        process), FAIL without a score.
 
         Ray calls this after the last report and its checkpoint have been written. It also calls it, without a result,
         for trials that it puts down when the search is interrupted: they stay RUNNING.
@@ -129,10 +132,8 @@ class StudySearch(OptunaSearch):
         trial.report(score, report["epoch"])
         for name in (f"{self.metric}_std", "epoch", "best_epoch", "seconds"):
             trial.set_user_attr(name, report[name])
-        if report["finished"]:
-            self.study.tell(trial, score)
-        else:
-            self.study.tell(trial, state=TrialState.PRUNED)
+        state = TrialState.COMPLETE if report["finished"] else self._stopped
+        self.study.tell(trial, score if state == TrialState.COMPLETE else None, state)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is in its database."""

@@ -1,6 +1,7 @@
 """What is done to a search space before it is searched: parameters fixed, a grid laid."""
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,8 @@ class _Exploring:
 
     def _answer(self, name: str, values: list[Any]) -> Any:
         at = len(self.asked)
-        self.asked.append(_Question(name, values, self._choices[at] if at < len(self._choices) else 0))
+        choice = self._choices[at] % len(values) if at < len(self._choices) else 0
+        self.asked.append(_Question(name, values, choice))
         return values[self.asked[-1].choice]
 
 
@@ -139,19 +141,29 @@ def agreeing(published: Sequence[Published], fixed: dict[str, Any]) -> list[Publ
 
 def models(space: Space) -> list[str]:
     """Every model that the space may choose, sorted."""
-    return sorted({space(_Exploring(choices))["model"] for choices in _deviations(space)})
+    return sorted({space(_Exploring(choices))["model"] for choices in _branches(space)})
 
 
 def _parameters(space: Space) -> list[str]:
     """Every parameter that the space may ask for, in the order of asking."""
-    asked = (question.name for choices in _deviations(space) for question in _asked(space, choices))
+    asked = (question.name for choices in _branches(space) for question in _asked(space, choices))
     return list(dict.fromkeys(asked))
 
 
-def _deviations(space: Space) -> list[list[int]]:
-    """The first answer to every question, and every list of answers that differs from that in one place: together they
-    meet every question that hangs on one other."""
-    first = _asked(space, ())
-    return [[]] + [
-        [0] * at + [choice] for at, question in enumerate(first) for choice in range(1, len(question.values))
-    ]
+def _branches(space: Space) -> list[list[int]]:
+    """Lists of answers that together meet every question: each new question, by name and values, is answered in every
+    way in the first branch that asks it. Random answers on top, for questions that hang on two independent ones."""
+    branches: list[list[int]] = []
+    ahead: list[list[int]] = [[]]
+    seen: set[tuple[str, ...]] = set()
+    while ahead:
+        branches.append(ahead.pop(0))
+        asked = _asked(space, branches[-1])
+        for at, question in enumerate(asked):
+            key = (question.name, *map(repr, question.values))
+            if key not in seen:
+                seen.add(key)
+                before = [earlier.choice for earlier in asked[:at]]
+                ahead += [[*before, choice] for choice in range(1, len(question.values))]
+    rng = random.Random(0)
+    return branches + [[rng.randrange(10**6) for _ in range(64)] for _ in range(100)]

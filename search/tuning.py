@@ -8,8 +8,8 @@ import optuna
 from ray import tune
 from rich.console import Console
 
-from analysis.results import last_checkpoint, reports
-from search.callbacks import Progress, Recorder, trial_dirname, trial_folder
+from analysis.results import reports
+from search.callbacks import Progress, Recorder, kept_checkpoint, prune, trial_dirname, trial_folder
 from search.plan import Plan
 from search.ray_session import Share
 from search.schedulers import make_scheduler
@@ -35,7 +35,7 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
         sampler=sampler(plan.options.searcher, plan.options.seed + len(record["sessions"]) - 1),
         metric=metric,
         mode=METRICS[metric],
-        checkpoint_of=lambda number: last_checkpoint(trial_folder(folder, number)),
+        checkpoint_of=lambda number: kept_checkpoint(trial_folder(folder, number)),
     )
     study = searcher.study
     enqueue(study, plan.published, plan.points)
@@ -44,6 +44,8 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
         for trial in study.get_trials(deepcopy=False)
     }
     searcher.settle(past)
+    for trial in study.get_trials(deepcopy=False, states=FINISHED):
+        prune(trial_folder(folder, trial.number))  # as it would have been, had nothing come in between
     finished = len(study.get_trials(deepcopy=False, states=FINISHED))
     left = record["trials"] - finished
     if finished:

@@ -114,11 +114,13 @@ def test_a_trial_without_a_finite_score_counts_as_failed(folder: Path, bad: floa
     change(folder, 0, auroc=bad, auroc_std=bad, folds={"auroc": [bad, 0.9, 0.8], "accuracy": [bad] * 3})
     row = trials(folder).row(0, named=True)
     assert row["state"] == "failed"
-    assert "diverged" in row["error"]
+    assert row["error"] == "no finite score"
     assert row["score"] is None
     assert row["seconds"] > 0
     assert 0 not in ranked(trials(folder), "max")["number"].to_list()
     write_report(folder)
+    change(folder, 0, diverged=True)
+    assert trials(folder)["error"][0] == "no finite score: the training diverged"
 
 
 def test_an_error_after_reports_keeps_what_was_spent(folder: Path) -> None:

@@ -88,6 +88,7 @@ def test_without_data_it_says_what_to_get_where_to_put_it_and_that_demo_exists()
         (["covid", "--demo", "--searcher", "bayes"], "--searcher bayes: choose one of tpe, gp, random, grid"),
         (["covid", "--demo", "--trials", "0"], "--trials 0: must be at least 1"),
         (["covid", "--demo", "--trials", "many"], "Invalid value for '--trials'"),
+        (["covid", "--demo", "--seed", str(2**32)], "must be below 2,147,483,648"),
         (["covid", "--demo", "--folds", "1"], "1 folds: choose from 2 to 20"),
         (["covid", "--demo", "--metric", "acc"], "--metric acc: choose one of auroc"),
         (["covid", "--demo", "--set", "lr=1"], "--set lr: no such parameter"),

@@ -31,12 +31,13 @@ def test_params_survive_json():
         ("dropout", 1.0, r"in \[0, 1\)"),
         ("unfrozen_layers", -1, "None for all"),
         ("flip", 1, "expected bool"),
+        ("dense_batch_norm", True, "False with batch_size=1"),
         ("zoom", 1.0, r"in \[0, 1\)"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(name, value, says):
     with pytest.raises(InputError, match=says) as error:
-        small_config(**{name: value})
+        small_config(**{"batch_size": 1} | {name: value})
     assert str(error.value).startswith(f"{name}=")
 
 

@@ -70,14 +70,19 @@ def test_prefix_and_tail_compute_what_the_whole_body_does(model, unfrozen_layers
     assert sum(parameter.numel() for parameter in tail.parameters() if parameter.requires_grad) == trained
 
 
-def test_a_cut_tail_trains_as_the_whole_does():
-    config = small_config(**MOBILENET, unfrozen_layers=14)
+@pytest.mark.parametrize(
+    "model",
+    ["mobilenetv2_035", "ghostnet_100", "swin_tiny_patch4_window7_224", "visformer_tiny", "convnext_atto", "vgg11"],
+)
+def test_a_cut_tail_trains_as_the_whole_does(model):
+    """Also where a model has dropout of its own, parameters at its root, or parts that cannot be traced."""
+    config = small_config(model=model, image_size_px=64, unfrozen_layers=5)
     whole = network(config).train()
-    parts = cut(network(config).body, (3, 32, 32))
+    parts = cut(network(config).body, (3, 64, 64))
     assert parts is not None
     prefix, tail, _ = parts
     halves = Network(tail, network(config).head).train()
-    images = torch.randn(4, 3, 32, 32)
+    images = torch.randn(4, 3, 64, 64)
     whole(images).sum().backward()
     halves(prefix(images)).sum().backward()
     of_halves = dict(halves.named_parameters())
@@ -86,7 +91,29 @@ def test_a_cut_tail_trains_as_the_whole_does():
         if parameter.grad is not None:
             torch.testing.assert_close(of_halves[name].grad, parameter.grad)
             compared += 1
-    assert compared == sum(parameter.requires_grad for parameter in whole.parameters()) > 14
+    assert compared == sum(parameter.requires_grad for parameter in whole.parameters()) > 5
+
+
+@pytest.mark.parametrize("model", ["visformer_tiny", "convnext_atto", "vit_tiny_patch16_224", "levit_128s"])
+def test_trained_layers_train_and_frozen_ones_do_not_wherever_their_parents_have_parameters(model):
+    config = small_config(model=model, image_size_px=64, unfrozen_layers=20)
+    training = network(config).train()
+    for layer in training.modules():
+        own = [parameter.requires_grad for parameter in layer.parameters(recurse=False)]
+        if own:
+            assert layer.training == any(own)
+
+
+@pytest.mark.parametrize("model", ["efficientvit_b0", "deit_tiny_patch16_224", "tiny_vit_5m_224", "mixer_s32_224"])
+def test_backbones_take_the_image_size_as_they_can(model):
+    size = 224 if "mixer" in model else 64
+    body = pristine_body(small_config(model=model, image_size_px=size), 3, "none", 0)
+    assert body.module(torch.zeros(1, 3, size, size)).shape == (1, body.features)
+
+
+def test_a_size_that_a_backbone_cannot_take_is_refused():
+    with pytest.raises(InputError, match="crossvit_tiny_240 cannot take images of 50 px"):
+        build_body("crossvit_tiny_240", 3, 50, "avg", "none")
 
 
 class Branching(nn.Module):

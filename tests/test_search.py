@@ -198,6 +198,14 @@ def test_trials_that_fail_do_not_end_the_search(tmp_path, ray_on_loopback, monke
     assert result.best["param.model"] == "digits_cnn"
 
 
+def test_a_search_with_a_failed_trial_goes_on(tmp_path, ray_on_loopback, monkeypatch):
+    monkeypatch.setattr(digits, "search_space", either_model)
+    quiet = {"console": Console(quiet=True), "results": tmp_path, "folds": 2, "max_epochs": 1, "searcher": "random"}
+    assert "failed" in search.run("digits", trials=3, **quiet).trials["state"].to_list()
+    result = search.run("digits", trials=4, resume=True, **quiet)
+    assert result.trials["number"].to_list() == [0, 1, 2, 3]
+
+
 def test_a_search_without_any_score_says_why(tmp_path, ray_on_loopback, monkeypatch):
     monkeypatch.setattr(digits, "search_space", either_model)
     with pytest.raises(

@@ -108,6 +108,23 @@ def test_how_a_trial_ends_is_told_to_the_study(tmp_path):
     assert search.study.trials[0].intermediate_values == {3: 0.8}
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("searcher", ["tpe", "gp"])
+def test_trials_that_the_scheduler_stopped_are_learnt_from(searcher, tmp_path):
+    """With two of three trials stopped, proposals still move to where the score is: a dropout of 0.5."""
+    search = study_search(tmp_path, searcher, space=one_parameter)
+    proposed = []
+    for i in range(36):
+        proposed.append(search.suggest(str(i))["params"]["dropout"])
+        search.on_trial_complete(str(i), report(score=1 - abs(proposed[-1] - 0.5), finished=i % 3 == 0))
+    assert sum(abs(dropout - 0.5) for dropout in proposed[-12:]) / 12 < 0.12
+
+
+def one_parameter(trial):
+    dropout = trial.suggest_float("dropout", 0.0, 0.9)
+    return {"model": "digits_cnn", "image_size_px": 8, "learning_rate": 1e-3, "batch_size": 8, "dropout": dropout}
+
+
 def test_reports_are_seen_in_the_study_while_a_trial_runs(tmp_path):
     search = study_search(tmp_path)
     search.suggest("a")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import search_spaces
 from datasets import InputError
 from search.spaces import agreeing, fixed_space, grid, models
 from search_spaces import covid, digits
@@ -62,6 +63,27 @@ def test_fixed_parameters_are_not_asked_for(rate, layers):
 def test_impossible_fixed_parameters_are_refused(fixed, says):
     with pytest.raises(InputError, match=says):
         fixed_space(space, fixed)
+
+
+@pytest.mark.parametrize("task", search_spaces.tasks())
+def test_every_parameter_that_a_task_may_ask_for_can_be_fixed(task):
+    searched = search_spaces.space_of(task).search_space
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    asked = {}
+    for _ in range(300):
+        trial = study.ask()
+        searched(trial)
+        asked |= trial.params
+    asked.pop("unfrozen_layers", None)  # its range depends on the model
+    for name, value in asked.items():
+        fixed_space(searched, {name: value})
+
+
+def test_parameters_below_two_conditions_are_known():
+    fixed_space(covid.search_space, {"unfrozen_layers": 10})
+    fixed_space(covid.search_space, {"model": "mobilenetv2_100", "fine_tune": True, "unfrozen_layers": 100})
+    with pytest.raises(InputError, match="unfrozen_layers=100: choose a value from 1 to 87"):
+        fixed_space(covid.search_space, {"unfrozen_layers": 100})
 
 
 def test_published_configurations_that_contradict_a_fixed_parameter_are_left_out():

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,6 +75,22 @@ def test_the_part_of_a_killed_writer_is_removed(folder):
     (folder / "k.999999.part").write_bytes(b"half")
     stored_array("k", (3,), np.uint8, lambda array: array.fill(2))
     assert not list(folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00"])
+def test_a_damaged_store_is_computed_again(content, folder, caplog):
+    stored_array("k", (1000,), np.uint8, lambda array: array.fill(2))
+    file = folder / "k.npy"
+    file.write_bytes(content or file.read_bytes()[:500])
+    assert (stored_array("k", (1000,), np.uint8, lambda array: array.fill(3)) == 3).all()
+    assert "damaged" in caplog.text
+
+
+def test_stores_are_not_deleted_for_what_would_not_fit_anyway(folder, monkeypatch):
+    stored_array("k", (1000,), np.uint8, lambda array: array.fill(2))
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    assert (stored_array("large", (2000,), np.uint8, lambda array: array.fill(3)) == 3).all()
+    assert [file.stem for file in folder.glob("*.npy")] == ["k"]
 
 
 def test_the_least_recently_used_go_first(folder, monkeypatch):

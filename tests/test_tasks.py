@@ -9,11 +9,11 @@ import pytest
 import datasets
 import search_spaces
 from datasets import InputError
-from search.published import network_size
 from search.spaces import models
 from trainables.config import TrialConfig
 from trainables.metrics import METRICS
 from trainables.models import is_own
+from trainables.network import network_size
 
 TASKS = search_spaces.tasks()
 WITH_PHANTOMS = [name for name in TASKS if hasattr(datasets.task(name), "phantoms")]
@@ -138,7 +138,7 @@ def test_svendsens_configurations_are_those_of_the_report():
             *config.dense_widths,
             config.batch_size,
             round(entry.reported, 4),
-            config.augmented,
+            config.flip,
             config.unfrozen_layers,
         ) == row
 

@@ -11,6 +11,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import DropPath
 from torch import nn
 
 from datasets import InputError, nearest
@@ -24,14 +25,17 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
     """
     if not timm.is_model(model.split(".")[0]):
         raise InputError(f"unknown model {model!r}{nearest(model, timm.list_models())} Any model of timm will do.")
-    options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "global_pool": pooling}
-    if "vit" in model or "swin" in model:
-        options["img_size"] = image_size_px
     if weights == "imagenet" and not _hub_answers():
         # The hub's client would try for a minute; what it has cached it gives without.
         huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
-        module = timm.create_model(model, pretrained=weights == "imagenet", **options)
+        module = _created(
+            model,
+            {"in_chans": channels, "num_classes": 0, "global_pool": pooling, "pretrained": weights == "imagenet"},
+            # Where it has a fixed size it is given ours. Dropout is the searched head's business: a prefix that is
+            # computed once could not have any.
+            {"img_size": image_size_px, "drop_rate": 0.0, "drop_path_rate": 0.0},
+        )
     except (OSError, RuntimeError) as error:
         if weights != "imagenet":
             raise
@@ -42,9 +46,31 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
         ) from error
     if weights not in ("imagenet", "none"):
         _load_weights(module, model, Path(weights))
-    with torch.inference_mode():  # `num_features` is not what comes out where a model has a layer after the pooling
-        features = module.eval()(torch.zeros(1, channels, image_size_px, image_size_px)).shape[1]
+    try:
+        with torch.inference_mode():  # `num_features` is not what comes out where a layer follows the pooling
+            features = module.eval()(torch.zeros(1, channels, image_size_px, image_size_px)).shape[1]
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"{model} cannot take images of {image_size_px} px: {_first_line(error)}") from error
     return module, features, module.pretrained_cfg
+
+
+def _created(model: str, options: dict[str, Any], wishes: dict[str, Any]) -> nn.Module:
+    """timm's model with the options, and with those wishes that it knows."""
+    while True:
+        try:
+            module = timm.create_model(model, **options, **wishes)
+            break
+        except TypeError as error:
+            unknown = [name for name in wishes if f"unexpected keyword argument '{name}'" in str(error)]
+            if not unknown:
+                raise
+            wishes = {name: value for name, value in wishes.items() if name not in unknown}
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.p = 0.0
+        elif isinstance(layer, DropPath):
+            layer.drop_prob = 0.0
+    return module
 
 
 def _load_weights(module: nn.Module, model: str, file: Path) -> None:

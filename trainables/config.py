@@ -28,7 +28,7 @@ class TrialConfig:
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up, before the schedule."""
     patience: int = 30
-    """Epochs without a better mean validation score after which the trial ends."""
+    """Epochs without a better one (mean validation score; of equal ones the lower mean loss), after which it ends."""
 
     dense_widths: tuple[int, ...] = ()
     """Widths of the dense layers between the features and the output layer, first to last."""
@@ -64,6 +64,7 @@ class TrialConfig:
             ("warmup_epochs", self.warmup_epochs >= 0, "at least 0"),
             ("patience", self.patience >= 1, "at least 1"),
             ("dense_widths", all(width >= 1 for width in self.dense_widths), "widths of at least 1"),
+            ("dense_batch_norm", not (self.dense_batch_norm and self.batch_size == 1), "False with batch_size=1"),
             ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
             ("unfrozen_layers", (self.unfrozen_layers or 0) >= 0, "at least 0, or None for all"),
             ("rotation_deg", 0 <= self.rotation_deg <= 180, "in [0, 180]"),
@@ -85,10 +86,6 @@ class TrialConfig:
     def params(self) -> dict[str, Any]:
         """Every field, ready for JSON."""
         return dataclasses.asdict(self) | {"dense_widths": list(self.dense_widths)}
-
-    @property
-    def augmented(self) -> bool:
-        return self.flip or self.rotation_deg > 0 or self.zoom > 0 or self.contrast > 0
 
 
 def _is(value: Any, expected: Any) -> bool:

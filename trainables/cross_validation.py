@@ -46,10 +46,13 @@ class CrossValidation(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """An error of the trial itself (a configuration that cannot be built, memory that does not suffice) would come
-        again: it is reported and ends the trial. Only the death of a process is left to Ray, which tries once more."""
+        again: it is reported and ends the trial. Only the death of a process is left to Ray, which tries twice more."""
         try:
             report = self._train_to_next_rung()
         except Exception as error:
+            if isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError):
+                raise  # the process can do no more on its GPU
+            self._lockstep = None  # its memory, and a state in the middle of an epoch
             message = f"{type(error).__name__}: {error}"
             report = {
                 "error": message,
@@ -67,7 +70,7 @@ class CrossValidation(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        if self._lockstep is not None:  # None after an error in building it
+        if self._lockstep is not None:  # None after an error
             self._lockstep.save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:

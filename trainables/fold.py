@@ -52,7 +52,7 @@ class Fold:
         self.network.train()
         order = self._train_rows[torch.randperm(len(self._train_rows))]
         batches = list(order.split(config.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
+        if config.batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
             batches.pop()  # batch norm cannot learn from one image
         loss_sum = torch.zeros((), device=self._targets.device)
         for step, rows in enumerate(batches):
@@ -142,9 +142,7 @@ def compute_dtype(protocol: Protocol) -> torch.dtype:
 
 
 def autocast(protocol: Protocol) -> torch.autocast:
-    return torch.autocast(
-        protocol.device, torch.bfloat16, enabled=compute_dtype(protocol) is torch.bfloat16, cache_enabled=True
-    )
+    return torch.autocast(protocol.device, torch.bfloat16, enabled=compute_dtype(protocol) is torch.bfloat16)
 
 
 def _optimizer(config: TrialConfig, network: nn.Module) -> torch.optim.Optimizer:

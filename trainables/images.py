@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from datasets import ImageDataset, content_digest
-from datasets.stores import pixels, store_budget_bytes, stored_array
+from datasets.stores import store_budget_bytes, stored_array
 from trainables.config import TrialConfig
 from trainables.models import Body
 
@@ -39,7 +39,8 @@ def feature_fetch(features: np.ndarray, device: str) -> Fetch:
     """Stored outputs of a frozen prefix, float32 (B, …)."""
 
     def fetch(rows: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(features[rows.numpy()]).to(device, non_blocking=True)
+        inputs = torch.from_numpy(features[rows.numpy()]).to(device, non_blocking=True)
+        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
     return fetch
 
@@ -74,8 +75,3 @@ def frozen_features(
 
 def pixels_key(dataset: ImageDataset, config: TrialConfig) -> list[str]:
     return [dataset.digest, str(config.image_size_px), str(dataset.channels)]
-
-
-def dataset_pixels(dataset: ImageDataset, config: TrialConfig) -> np.ndarray:
-    """uint8 (N, size, size, channels) from the pixel store."""
-    return pixels(dataset, config.image_size_px)

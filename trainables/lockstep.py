@@ -5,6 +5,7 @@ curve, which is also how long to train on all images.
 """
 
 import copy
+import importlib.metadata
 import json
 import math
 import time
@@ -19,12 +20,13 @@ from safetensors.torch import load_file, save_file
 
 from datasets import ImageDataset, InputError
 from datasets.folds import Folds
+from datasets.stores import pixels
 from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
 from trainables.fold import Fold, autocast, compute_dtype, epoch_seed, plateau_halvings
-from trainables.images import dataset_pixels, feature_fetch, frozen_features, pixel_fetch, pixels_key
+from trainables.images import feature_fetch, frozen_features, pixel_fetch, pixels_key
 from trainables.metrics import METRICS, scores
-from trainables.network import Network, build_head, cut, freeze, parameter_counts, pristine_body, weights_digest
+from trainables.network import Network, build_head, cut, frozen_body, outputs_for, parameter_counts, weights_digest
 from trainables.protocol import Protocol
 
 Curve = list[dict[str, float]]
@@ -52,26 +54,27 @@ class Lockstep:
     def _build(self, folds: Folds) -> None:
         config, dataset, protocol = self._config, self._dataset, self._protocol
         device = protocol.device
-        outputs = 1 if dataset.kind == "binary" else len(dataset.classes)
-        body = pristine_body(config, dataset.channels, protocol.weights, protocol.seed)
-        head = partial(build_head, config, body.features, outputs)
+        body = frozen_body(config, dataset.channels, protocol.weights, protocol.seed)
+        head = partial(build_head, config, body.features, outputs_for(len(dataset.classes)))
         image_shape = (dataset.channels, config.image_size_px, config.image_size_px)
-        freeze(body.module, config.unfrozen_layers, image_shape)
         self.trainable_parameters, self.total_parameters = parameter_counts(Network(body.module, head(seed=0)))
 
-        stored = dataset_pixels(dataset, config)
+        stored = pixels(dataset, config.image_size_px)
         self._fetch = self._fetch_augmented = pixel_fetch(stored, body, device)
         tail = body.module.to(device).to(memory_format=torch.channels_last)
+        self.cut: dict[str, str] | None = None
+        """Where a checkpoint's networks begin: after this step of a prefix of these weights. None: they are whole."""
         augment = augmentation(config)
         if augment is not None:
             self._fetch_augmented = pixel_fetch(stored, body, device, augment)
         elif (parts := cut(tail, image_shape)) is not None:
             prefix, after, place = parts
             key = [*pixels_key(dataset, config), config.model, weights_digest(prefix), place, config.pooling]
-            key.append(str(compute_dtype(protocol)))
+            key += [str(compute_dtype(protocol)), torch.__version__, importlib.metadata.version("timm")]
             features = frozen_features(prefix, key, self._fetch, len(dataset), lambda: autocast(protocol))
             if features is not None:
                 tail = after
+                self.cut = {"after": place, "prefix_weights": weights_digest(prefix)}
                 self._fetch = self._fetch_augmented = feature_fetch(features, device)
 
         targets = torch.from_numpy(self._targets).to(device)
@@ -135,6 +138,7 @@ class Lockstep:
             "seconds": self.seconds,
             "trainable_parameters": self.trainable_parameters,
             "total_parameters": self.total_parameters,
+            "cut_after": self.cut and self.cut["after"],
             "precision": str(compute_dtype(self._protocol)).removeprefix("torch."),
             "diverged": self.diverged,
             "finished": self.finished,
@@ -162,7 +166,7 @@ class Lockstep:
             folder / "predictions.parquet"
         )
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-        note = {"epoch": self.epoch, "best_epoch": self.best_epoch, "files": files}
+        note = {"epoch": self.epoch, "best_epoch": self.best_epoch, "cut": self.cut, "files": files}
         (folder / "checkpoint.json").write_text(json.dumps(note))
 
     def load(self, folder: Path) -> None:

@@ -5,7 +5,9 @@ Shapes: B images of a batch, C channels, H height, W width, D features, K output
 
 import copy
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -29,9 +31,11 @@ class Network(nn.Module):
         """As torch's, but a layer whose parameters are frozen stays in eval mode: its batch norm uses, and keeps, the
         stored statistics."""
         super().train(mode)
-        for layer in _parametrised(self):
-            if not any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
-                layer.eval()
+        for module in self.modules():
+            if _all_frozen(module.parameters()):
+                module.eval()  # with its dropout and its batch norm without parameters
+            elif _all_frozen(module.parameters(recurse=False)):
+                module.training = False  # but not the layers inside, some of which are trained
         return self
 
 
@@ -46,6 +50,24 @@ def _pristine_body(model: str, channels: int, image_size_px: int, pooling: str, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_body(model, channels, image_size_px, pooling, weights)
+
+
+def network_size(config: TrialConfig, channels: int, classes: int) -> tuple[int, int]:
+    """Trainable and total parameters of a configuration's network."""
+    body = frozen_body(config, channels, weights="none", seed=0)
+    return parameter_counts(Network(body.module, build_head(config, body.features, outputs_for(classes), seed=0)))
+
+
+def frozen_body(config: TrialConfig, channels: int, weights: str, seed: int) -> Body:
+    """The pristine body, with only its unfrozen layers trainable."""
+    body = pristine_body(config, channels, weights, seed)
+    freeze(body.module, config.unfrozen_layers, (channels, config.image_size_px, config.image_size_px))
+    return body
+
+
+def outputs_for(classes: int) -> int:
+    """One for two classes, the logit of the second; else one per class."""
+    return 1 if classes == 2 else classes
 
 
 def build_head(config: TrialConfig, features: int, outputs: int, seed: int) -> nn.Sequential:
@@ -101,6 +123,8 @@ def cut(body: nn.Module, image_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Mo
         graph = _LayerTracer().trace(body)
     except Exception:  # whatever a model's Python does to fx: control flow on values, unpacking of proxies, …
         return None
+    # What is left of modules whose tracing was given up. Nothing here has a purpose besides its value.
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
     nodes = list(graph.nodes)
     position = {node: index for index, node in enumerate(nodes)}
     last_use = {node: max((position[user] for user in node.users), default=-1) for node in nodes}
@@ -132,12 +156,25 @@ def parameter_counts(network: nn.Module) -> tuple[int, int]:
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
 
 
+def _all_frozen(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether there are any, and none is trained."""
+    trained = [parameter.requires_grad for parameter in parameters]
+    return bool(trained) and not any(trained)
+
+
 def _parametrised(module: nn.Module) -> list[nn.Module]:
     return [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
 
 
 class _LayerTracer(fx.Tracer):
     """Takes every module with parameters or statistics of its own as one step, torch's and timm's alike."""
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """A module that decides on values when it runs (a head that pads small maps) is one step as well."""
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except fx.proxy.TraceError:
+            return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         own = next(m.parameters(recurse=False), None) is not None or next(m.buffers(recurse=False), None) is not None
