@@ -19,9 +19,9 @@ $(VENV)/.installed: requirements.lock
 setup: $(VENV)/.installed ## The environment: .venv with the versions of requirements.lock
 
 # A search that was begun goes on, one that has ended shows its result again.
-again = $(if $(wildcard results/$(1)/experiment.json),--resume)
+again = $(if $(ARGS),,$(if $(wildcard results/$(1)/experiment.json),--resume))
 
-demo: setup ## Search on demonstration data: chest-film phantoms, 10 trials of 3 folds, about two minutes
+demo: setup ## Search on demonstration data: chest-film phantoms, 10 trials of 3 folds, about three minutes
 	$(BIN)/python -m search covid --demo $(call again,covid-demo) $(ARGS)
 
 digits: setup ## Search on real images that come with scikit-learn
@@ -30,7 +30,7 @@ digits: setup ## Search on real images that come with scikit-learn
 test: setup ## All tests
 	$(BIN)/python -m pytest $(ARGS)
 
-test-fast: setup ## Tests of less than ten seconds
+test-fast: setup ## Tests, less those that take more than ten seconds each
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 check: setup ## ruff, mypy, import-linter

@@ -93,13 +93,15 @@ class Results:
             experiment = json.loads((folder / "experiment.json").read_text())
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(_absent(folder)) from None
+        except OSError as error:
+            raise InputError(f"{folder / 'experiment.json'} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise InputError(f"{folder / 'experiment.json'} is damaged: {error}") from None
         missing = Experiment.__required_keys__ - set(experiment)
         if missing:
             raise InputError(f"{folder / 'experiment.json'} lacks: {', '.join(sorted(missing))}")
         try:
-            folds = pl.read_parquet(folder / "folds.parquet")
+            folds = pl.read_parquet(folder / "folds.parquet", glob=False)
         except (FileNotFoundError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{folder / 'folds.parquet'} cannot be read: {error}") from None
         return Results(folder, experiment, folds)
@@ -126,7 +128,10 @@ class Results:
         checkpoint = last_checkpoint(self.trial_folder(number))
         if checkpoint is None:
             raise Unavailable(f"Trial {number} has no whole checkpoint, so its predictions are not known.")
-        predictions = pl.read_parquet(checkpoint / "predictions.parquet")
+        try:
+            predictions = pl.read_parquet(checkpoint / "predictions.parquet", glob=False)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise Unavailable(f"The predictions of trial {number} are damaged: {error}") from None
         if predictions.height != self.folds.height or not set(self.classes) <= set(predictions.columns):
             raise Unavailable(
                 f"The predictions of trial {number} do not fit folds.parquet: {predictions.height} rows and columns "

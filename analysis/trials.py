@@ -59,7 +59,7 @@ def trials(folder: Path) -> pl.DataFrame:
     """The table of one results folder; an `InputError` where there is no experiment."""
     experiment = Results.open(folder).experiment
     rows = []
-    for trial in (folder / "trials").glob("[0-9]*"):
+    for trial in (path for path in (folder / "trials").glob("[0-9]*") if path.name.isdecimal()):
         # The last line says all, unless it is only an error: then the one before says how far the trial came.
         lines = reports(trial / "reports.jsonl", newest=2)
         rows.append(_row(int(trial.name), lines, experiment["metric"]) | {"experiment": experiment["name"]})

@@ -105,7 +105,13 @@ def find_images(root: Path) -> tuple[list[Path], list[Skipped]]:
     skipped: list[Skipped] = []
 
     def read(folder: Path, reading: frozenset[Path]) -> None:
-        for path in folder.iterdir():
+        try:
+            inside = list(folder.iterdir())
+        except OSError as error:
+            below = folder.relative_to(root).as_posix()
+            skipped.append(Skipped(below, f"a folder that cannot be read: {error.strerror}"))
+            return
+        for path in inside:
             below = path.relative_to(root).as_posix()
             printable = os.fsencode(below).decode(errors="replace")
             if path.name.startswith(".") or path.name == "__MACOSX":

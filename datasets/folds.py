@@ -55,13 +55,14 @@ def make_folds(dataset: ImageDataset, k: int, seed: int) -> Folds:
         if count < k:
             raise InputError(
                 f"class {name} has {count} image{'s' * (count > 1)}, fewer than {k} folds: "
-                f"add images or choose --folds {max(2, count)}"
+                f"add images{f' or choose --folds {count}' if count > 1 else ''}"
             )
         in_class = len(np.unique(groups[targets == index]))
         if in_class < k:
             raise InputError(
                 f"class {name} has {count} images but only {in_class} group{'s' * (in_class > 1)} (patients or sets "
-                f"of duplicates), fewer than {k} folds: choose --folds {max(2, in_class)}"
+                f"of duplicates), fewer than {k} folds: "
+                f"{f'choose --folds {in_class}' if in_class > 1 else 'add images'}"
             )
     grouped = len(np.unique(groups)) < len(groups)
     for attempt in range(ATTEMPTS if grouped else 1):

@@ -69,6 +69,9 @@ def main(
     except Failed as failure:
         typer.echo(f"error: {failure}", err=True)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted before any trial had started.", err=True)
+        raise typer.Exit(130) from None
     except Interrupted as interruption:
         typer.echo(f"\n{interruption}", err=True)
         raise typer.Exit(130) from None

@@ -3,6 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from datasets import InputError, nearest
 from search.options import Options
 from search.plan import Plan, make_plan
 from search.ray_session import ray_session, set_environment, share_of
-from search.records import alone_in, make_record, write_record
+from search.records import alone_in, check_name, make_record, write_record
 from trainables.metrics import METRICS
 
 
@@ -62,8 +65,10 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
             raise InputError(f"unknown option {name!r}{nearest(name, known)}")
     paths = {name: Path(options[name]) for name in ("data", "results") if options.get(name) is not None}
     console = console or Console()
-    plan = make_plan(Options(task=task, **options | paths))
-    folder = plan.options.folder
+    chosen = Options(task=task, **options | paths)
+    folder = chosen.folder
+    check_name(folder, chosen.resume)
+    plan = make_plan(chosen)
     record = make_record(plan)
     _introduce(plan, record, console)
     set_environment(plan.options.address)
@@ -80,8 +85,9 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
             complete = search_trials(plan, record, share, console)
         page = analysis.write_report(folder)
     if not complete:
-        command = record["sessions"][0]["command"].removesuffix(" --resume")
-        raise Interrupted(f"Interrupted. Every finished trial is kept; go on with: {command} --resume")
+        command = record["sessions"][0]["command"]
+        again = f"go on with: {command} --resume" if command else "call it again with resume=True to go on"
+        raise Interrupted(f"Interrupted. Every finished trial is kept; {again}")
     result = Result(folder)
     if result.best is None:
         error = next((error for error in result.trials["error"] if error), "no reason was reported")
@@ -103,7 +109,8 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         first = data["skipped"][0]
         say(f"{len(data['skipped'])} files skipped, see the report; the first: {first['path']}: {first['reason']}")
     how = f"grid of {len(plan.points)} points" if plan.points else plan.options.searcher
-    published = f", first {len(plan.published)} published ones" if plan.published else ""
+    first = min(len(plan.published), record["trials"])
+    published = f", first {first} published" if first else ""
     say(
         f"{record['trials']} trials ({how}{published}), each by {plan.folds.k}-fold cross-validation, "
         f"at most {experiment.max_epochs} epochs; score: {metric_words(experiment.metric)}"
@@ -116,8 +123,8 @@ def _conclude(folder: Path, page: Path, console: Console) -> None:
     shown = _short(folder)
     for line in (
         f"Report:     {_short(page)}",
-        f"Study:      optuna-dashboard sqlite:///{shown / 'study.db'}",
-        f"Curves:     tensorboard --logdir {shown}",
+        f"Study:      {_program('optuna-dashboard')} {shlex.quote(f'sqlite:///{shown}/study.db')}",
+        f"Curves:     {_program('tensorboard')} --logdir {shlex.quote(str(shown))}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if results.experiment["demonstration"]:
@@ -127,3 +134,8 @@ def _conclude(folder: Path, page: Path, console: Console) -> None:
 def _short(path: Path) -> Path:
     """Relative to where we are, if it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _program(name: str) -> str:
+    """How to call a program of our environment from where we are."""
+    return name if shutil.which(name) else str(_short(Path(sys.executable).with_name(name)))

@@ -1,6 +1,7 @@
 """What a user may ask of a search: the options of the command line and the keywords of `search.run`."""
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,9 @@ class Options:
     gpus_per_trial: float | None = None
 
     def __post_init__(self) -> None:
+        for name, whole in (("--trials", self.trials), ("--folds", self.folds), ("--max-epochs", self.max_epochs)):
+            if whole is not None and (not isinstance(whole, int) or isinstance(whole, bool)):
+                raise InputError(f"{name} {whole!r}: must be a whole number")
         for name, value, known in (
             ("--searcher", self.searcher, get_args(Searcher)),
             ("--scheduler", self.scheduler, get_args(Scheduler)),
@@ -62,17 +66,20 @@ class Options:
             ("--seed", self.seed, 0),
             ("--gpus-per-trial", self.gpus_per_trial, 0),
         ):
-            if number is not None and number < least:
+            if number is not None and not (isinstance(number, int | float) and least <= number < math.inf):
                 raise InputError(f"{name} {number}: must be at least {least}")
         if self.seed >= 2**31:
             raise InputError(f"--seed {self.seed}: must be below {2**31:,}")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.experiment_name):
-            raise InputError(f"--name {self.name}: use letters, digits, dots, dashes and underscores only")
+            raise InputError(f"--name {self.name!r}: use letters, digits, dots, dashes and underscores only")
+
+        if set("?#%") & set(str(self.folder)):
+            raise InputError(f"--results {self.results}: the study's address cannot have ?, # or % in it")
 
     @property
     def experiment_name(self) -> str:
         """The given name or the task's; that of demonstration data always says so."""
-        name = self.name or self.task
+        name = self.task if self.name is None else str(self.name)
         return f"{name}-demo" if self.demo and not name.endswith("-demo") else name
 
     @property

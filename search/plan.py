@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 import search_spaces
-from datasets import ImageDataset
+from datasets import ImageDataset, InputError
 from datasets.folds import Folds, make_folds
 from search.options import Options
 from search.spaces import agreeing, fixed_space, grid, models
@@ -54,7 +54,7 @@ def make_plan(options: Options) -> Plan:
         points, published = grid(space), []
         random.Random(options.seed).shuffle(points)  # so that some of them, if not all are wanted, are a fair sample
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
-    weights = options.weights or ("none" if dataset.demonstration else "imagenet")
+    weights = ("none" if dataset.demonstration else "imagenet") if options.weights is None else options.weights
     if weights not in ("none", "imagenet"):
         weights = str(Path(weights).absolute())  # workers have working folders of their own
     if weights != "none":
@@ -76,6 +76,12 @@ def _check_weights(space: Space, dataset: ImageDataset, weights: str) -> None:
     """Fetch the weights of every backbone, or find them missing, before anything starts."""
     from trainables.models import build_body, is_own  # imports torch and timm, which takes seconds
 
-    for model in models(space):
-        if not is_own(model):
+    backbones = [model for model in models(space) if not is_own(model)]
+    for model in backbones:
+        try:
             build_body(model, dataset.channels, 224, "avg", weights)
+        except InputError as error:
+            if weights == "imagenet" or len(backbones) == 1:
+                raise
+            others = f"{', '.join(backbones)} are searched and a file fits one: add --set model=NAME"
+            raise InputError(f"{error}\n{others}") from None

@@ -21,6 +21,7 @@ from typing import Any
 
 import filelock
 
+from analysis import Results
 from datasets import InputError
 from search.plan import Plan
 from search.ray_session import ROOT
@@ -72,10 +73,12 @@ def make_record(plan: Plan) -> dict[str, Any]:
     to go on and does not exist, or is another search."""
     folder = plan.options.folder
     record = _record(plan)
-    _check_name(folder, plan.options.resume)
+    check_name(folder, plan.options.resume)
     if not plan.options.resume:
         return record
-    before = json.loads((folder / "experiment.json").read_text())
+    before: dict[str, Any] = dict(Results.open(folder).experiment)
+    if (folder / "trials").exists() and not (folder / "study.db").exists():
+        raise InputError(f"--resume: {folder / 'study.db'} is missing, without which it cannot go on")
     for key in SAME_ON_RESUME:
         if before[key] != record[key]:
             raise InputError(
@@ -91,13 +94,14 @@ def make_record(plan: Plan) -> dict[str, Any]:
 def write_record(plan: Plan, record: dict[str, Any]) -> None:
     """`folds.parquet`, then `experiment.json`: where that stands, there is an experiment."""
     folder = plan.options.folder
-    _check_name(folder, plan.options.resume)  # again, now that nobody else can make it
+    check_name(folder, plan.options.resume)  # again, now that nobody else can make it
     if not plan.options.resume:
         plan.folds.table(plan.dataset).write_parquet(folder / "folds.parquet")
     write_json(folder / "experiment.json", record)
 
 
-def _check_name(folder: Path, resume: bool) -> None:
+def check_name(folder: Path, resume: bool) -> None:
+    """Raises `InputError` where an experiment exists and is not to go on, or is to go on and does not exist."""
     exists = (folder / "experiment.json").exists()
     if exists and not resume:
         raise InputError(
@@ -152,11 +156,12 @@ def _record(plan: Plan) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """As it was typed; from a notebook, how it was called is not known."""
+    """As it was typed, less `--resume`; empty for a notebook, where how it was called is not known."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
-        return shlex.join(["python", "-m", program.parent.name, *sys.argv[1:]])
-    return "search.run(…)"
+        arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        return shlex.join(["python", "-m", program.parent.name, *arguments])
+    return ""
 
 
 def _commit() -> str | None:

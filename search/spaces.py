@@ -14,6 +14,7 @@ from search_spaces import Published, Space
 GRID_LEVELS = 3
 """Points that a grid takes of every numeric parameter: both ends and the middle of its scale."""
 MOST_GRID_POINTS = 2000
+MOST_COUNTED = 100_000
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class _Answering:
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         if name not in self._fixed:
             return self._trial.suggest_categorical(name, choices)
-        if self._fixed[name] not in choices:
-            raise InputError(f"--set {name}={self._fixed[name]}: choose one of {', '.join(map(str, choices))}")
-        return self._fixed[name]
+        value = self._fixed[name]
+        if not any(value == choice and type(value) is type(choice) for choice in choices):  # True == 1 == 1.0
+            raise InputError(f"--set {name}={value}: choose one of {', '.join(map(str, choices))}")
+        return value
 
 
 def _within(name: str, value: Any, low: float, high: float, kinds: tuple[type, ...]) -> Any:
@@ -97,15 +99,18 @@ def grid(space: Space, most: int = MOST_GRID_POINTS) -> list[dict[str, Any]]:
     while choices is not None:
         asked = _asked(space, choices)
         points.append({question.name: question.values[question.choice] for question in asked})
-        if len(points) > most:
-            raise InputError(
-                f"--searcher grid: the grid has more than {most:,} points; fix parameters with --set NAME=VALUE "
-                f"(searched are: {', '.join(points[0])}), or use tpe, gp or random"
-            )
+        if len(points) > MOST_COUNTED:
+            break
         open_ones = [at for at, question in enumerate(asked) if question.choice + 1 < len(question.values)]
         choices = [question.choice for question in asked[: open_ones[-1] + 1]] if open_ones else None
         if choices:
             choices[-1] += 1
+    if len(points) > most:
+        count = f"{len(points):,}" if len(points) <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
+        raise InputError(
+            f"--searcher grid: the grid has {count} points and {most:,} are the most; fix parameters with "
+            f"--set NAME=VALUE (searched are: {', '.join(_parameters(space))}), or use tpe, gp or random"
+        )
     return points
 
 

@@ -94,7 +94,7 @@ def test_without_data_it_says_what_to_get_where_to_put_it_and_that_demo_exists()
         (["covid", "--demo", "--set", "lr=1"], "--set lr: no such parameter"),
         (["covid", "--demo", "--set", "dropout"], "write NAME=VALUE"),
         (["covid", "--demo", "--set", "dropout=2"], "dropout=2: choose a value from 0 to 0.7"),
-        (["covid", "--demo", "--searcher", "grid"], "more than 2,000 points"),
+        (["covid", "--demo", "--searcher", "grid"], "points and 2,000 are the most"),
         (["covid", "--demo", "--name", "../up"], "use letters, digits"),
         (["covid", "--demo", "--weights", "/no/file"], "--weights /no/file: no such file"),
         (["covid", "--data", "/no/folder"], "/no/folder"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import optuna
 import polars as pl
@@ -165,6 +166,33 @@ def test_a_search_can_be_given_more_trials(tmp_path, ray_on_loopback):
     assert len(json.loads((result.folder / "experiment.json").read_text())["sessions"]) == 2
     # Nothing left to do is done at once.
     assert search.run("digits", trials=4, resume=True, **quiet).trials.equals(result.trials)
+
+
+def test_folders_with_odd_names_will_do(tmp_path, ray_on_loopback):
+    odd = {"console": Console(quiet=True), "results": tmp_path / "r [x] é", "trials": 1, "folds": 2, "max_epochs": 1}
+    assert search.run("digits", **odd).best["number"] == 0
+    assert search.run("digits", **odd, resume=True).best["number"] == 0
+    with pytest.raises(InputError, match="cannot have"):
+        search.run("digits", results=tmp_path / "what?", trials=1)
+
+
+def test_without_its_study_a_search_cannot_go_on(finished, tmp_path):
+    result, _ = finished
+    shutil.copytree(result.folder, tmp_path / "digits")
+    (tmp_path / "digits" / "study.db").unlink()
+    with pytest.raises(InputError, match=r"study\.db is missing"):
+        search.run("digits", console=Console(quiet=True), results=tmp_path, resume=True, **SMALL)
+    assert not (tmp_path / "digits" / "study.db").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"trials": "8"}, {"trials": 2.5}, {"folds": True}, {"name": ""}, {"gpus_per_trial": float("nan")}],
+)
+def test_ill_typed_options_are_refused(options, tmp_path):
+    with pytest.raises(InputError):
+        search.run("digits", results=tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_go_on_with_is_refused(tmp_path):

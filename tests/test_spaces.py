@@ -15,6 +15,7 @@ def space(trial):
     layers = trial.suggest_int("layers", 0, 2)
     return {
         "model": trial.suggest_categorical("model", ("a", "b")),
+        "flag": trial.suggest_categorical("flag", (False, True)),
         "rate": trial.suggest_float("rate", 1e-4, 1e-2, log=True),
         "widths": [trial.suggest_int(f"width_{i}", 8, 32) for i in range(layers)],
     }
@@ -22,7 +23,7 @@ def space(trial):
 
 def test_a_grid_has_every_point_of_every_branch_once():
     points = grid(space)
-    assert len(points) == 2 * 3 * (1 + 3 + 9)
+    assert len(points) == 2 * 2 * 3 * (1 + 3 + 9)
     assert len({tuple(sorted(point.items())) for point in points}) == len(points)
     assert {point["rate"] for point in points} == {1e-4, 1e-3, 1e-2}
     assert {point["width_1"] for point in points if point["layers"] == 2} == {8, 20, 32}
@@ -35,7 +36,9 @@ def test_grid_points_are_in_the_space():
 
 
 def test_an_absurd_grid_is_refused():
-    with pytest.raises(InputError, match="more than 2,000 points; fix parameters with --set"):
+    with pytest.raises(
+        InputError, match=r"the grid has .* points and 2,000 are the most; fix parameters with --set.*unfrozen_layers"
+    ):
         grid(covid.search_space)
 
 
@@ -56,6 +59,7 @@ def test_fixed_parameters_are_not_asked_for(rate, layers):
         ({"rate": 1.0}, "rate=1.0: choose a value from 0.0001 to 0.01"),
         ({"rate": "fast"}, "choose a value from"),
         ({"layers": 1.5}, "choose a value from 0 to 2"),
+        ({"flag": 1}, "flag=1: choose one of False, True"),
         ({"model": "c"}, "model=c: choose one of a, b"),
         ({"width_1": 99, "layers": 2}, "width_1=99: choose a value from 8 to 32"),
     ],

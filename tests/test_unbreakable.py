@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from rich.console import Console
 import datasets
 import search
 from analysis.results import last_checkpoint, reports
+from search.callbacks import kept_checkpoint
 from search.experiment import Failed
 from tests.small import small_dataset
 
@@ -109,6 +111,22 @@ def test_after_a_kill_of_the_driver_nothing_finished_is_lost_or_repeated(tmp_pat
     said = resume(tmp_path)
     check_resumed(tmp_path, before)
     assert f"the best of {TRIALS} trials" in said
+
+
+def test_the_checkpoint_that_a_trial_goes_on_from_is_moved_out_of_rays_way(tmp_path):
+    for index, epoch in ((0, 1), (1, 3), (2, 9)):
+        folder = tmp_path / f"checkpoint_00000{index}"
+        folder.mkdir()
+        (folder / "predictions.parquet").write_bytes(b"12345")
+        size = 5 if epoch < 9 else 6  # the last was not written to its end
+        note = {"epoch": epoch, "files": {"predictions.parquet": size}}
+        (folder / "checkpoint.json").write_text(json.dumps(note))
+    kept = kept_checkpoint(tmp_path)
+    assert (kept.name, last_checkpoint(tmp_path)) == ("checkpoint_kept", kept)
+    assert json.loads((kept / "checkpoint.json").read_text())["epoch"] == 3
+    assert list(tmp_path.iterdir()) == [kept]
+    assert kept_checkpoint(tmp_path) == kept
+    assert kept_checkpoint(tmp_path / "nothing") is None
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):

@@ -180,7 +180,9 @@ class Lockstep:
             {name.removeprefix(f"fold{i}."): tensor for name, tensor in best.items() if name.startswith(f"fold{i}.")}
             for i in range(len(self._folds))
         ]
-        self._best_predictions = pl.read_parquet(folder / "predictions.parquet").to_numpy().astype(np.float32)
+        self._best_predictions = (
+            pl.read_parquet(folder / "predictions.parquet", glob=False).to_numpy().astype(np.float32)
+        )
 
     def _mean_curve(self, name: str) -> list[float]:
         """Mean over folds, one value per epoch."""
