@@ -72,10 +72,10 @@ def test_prefix_and_tail_compute_what_the_whole_body_does(model, unfrozen_layers
 
 @pytest.mark.parametrize(
     "model",
-    ["mobilenetv2_035", "ghostnet_100", "swin_tiny_patch4_window7_224", "visformer_tiny", "convnext_atto", "vgg11"],
+    ["mobilenetv2_035", "ghostnet_100", "swin_tiny_patch4_window7_224", "visformer_tiny", "convnext_atto"],
 )
 def test_a_cut_tail_trains_as_the_whole_does(model):
-    """Also where a model has dropout of its own, parameters at its root, or parts that cannot be traced."""
+    """Also where a model has dropout of its own, or parameters at its root."""
     config = small_config(model=model, image_size_px=64, unfrozen_layers=5)
     whole = network(config).train()
     parts = cut(network(config).body, (3, 64, 64))
@@ -114,6 +114,16 @@ def test_backbones_take_the_image_size_as_they_can(model):
 def test_a_size_that_a_backbone_cannot_take_is_refused():
     with pytest.raises(InputError, match="crossvit_tiny_240 cannot take images of 50 px"):
         build_body("crossvit_tiny_240", 3, 50, "avg", "none")
+
+
+def test_a_part_that_cannot_be_traced_is_one_step():
+    """VGG's head pads small maps, which it decides when it runs."""
+    body = network(small_config(model="vgg11", image_size_px=64, unfrozen_layers=0)).body.eval()
+    parts = cut(body, (3, 64, 64))
+    assert parts is not None
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert parts[1](parts[0](images)).equal(body(images))
 
 
 class Branching(nn.Module):
