@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from datasets import covid
 from datasets.phantoms import chest_film
 
 SIZE = 112
@@ -83,3 +88,12 @@ def test_opacities_can_be_seen_against_the_patients_own_lungs(twins: tuple[np.nd
     low, high = films[:, rows_low][:, :, columns], films[:, rows_high][:, :, columns]
     contrast = np.percentile(low, 40, axis=(1, 2)) - np.percentile(high, 40, axis=(1, 2))
     assert roc_auc_score(np.repeat([0, 1], 60), contrast) > 0.75
+
+
+def test_gray_values_alone_do_not_give_the_class_away():
+    dataset = covid.phantoms()
+    gray_NP = np.stack([dataset.decode(i)[:, :, 0].ravel() for i in range(len(dataset))])
+    percentiles = np.percentile(gray_NP, [1, 10, 25, 50, 75, 90, 99], axis=1)
+    features = np.stack([gray_NP.mean(1), gray_NP.std(1), *percentiles], axis=1)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    assert cross_val_score(classifier, features, dataset.targets, cv=5).mean() < 0.7
