@@ -121,7 +121,7 @@ class Results:
         return self.folds["fold"].to_numpy()
 
     def trial_folder(self, number: int) -> Path:
-        return self.folder / "trials" / f"{number:04d}"
+        return trial_folder(self.folder, number)
 
     def out_of_fold(self, number: int) -> np.ndarray:
         """Probabilities at the trial's best epoch, shape (images, classes), of its newest whole checkpoint."""
@@ -157,6 +157,10 @@ class Results:
         columns = {name: [row[name] for row in rows] for name in schema}
         columns |= {name: [finite(row.get(name)) for row in rows] for name in measured}
         return pl.DataFrame(columns, schema=schema | dict.fromkeys(measured, pl.Float64()))
+
+
+def trial_folder(experiment: Path, number: int) -> Path:
+    return experiment / "trials" / f"{number:04d}"
 
 
 def experiments(results: Path) -> list[str]:

@@ -87,9 +87,18 @@ def pixels(dataset: ImageDataset, size_px: int) -> np.ndarray:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(put, range(len(dataset))))
 
-    shape = (len(dataset), size_px, size_px, dataset.channels)
-    key = content_digest(["pixels", DECODER, dataset.digest, repr(shape)])
-    return stored_array(f"pixels-{dataset.name}-{key}", shape, np.uint8, fill)
+    return stored_array(
+        f"pixels-{dataset.name}-{pixels_key(dataset, size_px)}", _shape(dataset, size_px), np.uint8, fill
+    )
+
+
+def pixels_key(dataset: ImageDataset, size_px: int) -> str:
+    """Changes when any stored pixel does; part of the key of whatever is computed from them."""
+    return content_digest(["pixels", DECODER, dataset.digest, repr(_shape(dataset, size_px))])
+
+
+def _shape(dataset: ImageDataset, size_px: int) -> tuple[int, int, int, int]:
+    return (len(dataset), size_px, size_px, dataset.channels)
 
 
 def _opened(file: Path) -> np.ndarray:

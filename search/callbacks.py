@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.status import Status
 from tensorboardX import SummaryWriter
 
-from analysis.results import last_checkpoint
+from analysis.results import last_checkpoint, trial_folder
 from analysis.words import configuration_words, metric_words, score_words, time_words
 from search.records import write_json
 
@@ -30,13 +30,9 @@ RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, "trial_id"})
 """What Ray adds to a report."""
 
 
-def trial_folder(experiment: Path, number: int) -> Path:
-    return experiment / "trials" / f"{number:04d}"
-
-
 def trial_dirname(trial: Trial) -> str:
     """For Ray, which makes the folders and writes the checkpoints."""
-    return f"{trial.config['number']:04d}"
+    return trial_folder(Path(), trial.config["number"]).name
 
 
 def kept_checkpoint(folder: Path) -> Path | None:

@@ -109,8 +109,8 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         first = data["skipped"][0]
         say(f"{len(data['skipped'])} files skipped, see the report; the first: {first['path']}: {first['reason']}")
     how = f"grid of {len(plan.points)} points" if plan.points else plan.options.searcher
-    first = min(len(plan.published), record["trials"])
-    published = f", first {first} published" if first else ""
+    published_first = min(len(plan.published), record["trials"])
+    published = f", first {published_first} published" if published_first else ""
     say(
         f"{record['trials']} trials ({how}{published}), each by {plan.folds.k}-fold cross-validation, "
         f"at most {experiment.max_epochs} epochs; score: {metric_words(experiment.metric)}"

@@ -69,11 +69,9 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def make_record(plan: Plan) -> dict[str, Any]:
-    """What `experiment.json` is to say. Raises `InputError` where a search of that name exists and is not to go on, is
-    to go on and does not exist, or is another search."""
+    """What `experiment.json` is to say. Raises `InputError` where a search that is to go on is another one."""
     folder = plan.options.folder
     record = _record(plan)
-    check_name(folder, plan.options.resume)
     if not plan.options.resume:
         return record
     before: dict[str, Any] = dict(Results.open(folder).experiment)

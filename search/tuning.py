@@ -8,8 +8,8 @@ import optuna
 from ray import tune
 from rich.console import Console
 
-from analysis.results import reports
-from search.callbacks import Progress, Recorder, kept_checkpoint, prune, trial_dirname, trial_folder
+from analysis.results import reports, trial_folder
+from search.callbacks import Progress, Recorder, kept_checkpoint, prune, trial_dirname
 from search.plan import Plan
 from search.ray_session import Share
 from search.schedulers import make_scheduler

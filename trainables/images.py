@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import ImageDataset, content_digest
+from datasets import content_digest
 from datasets.stores import store_budget_bytes, stored_array
-from trainables.config import TrialConfig
 from trainables.models import Body
 
 Fetch = Callable[[torch.Tensor], torch.Tensor]
@@ -54,7 +53,7 @@ def frozen_features(
 ) -> np.ndarray | None:
     """The prefix's output for every image, float32 (N, …), computed once per machine for all trials and folds.
 
-    key: everything besides the pixels that determines it. None where it would not fit in the store's budget.
+    key: everything that determines it. None where it would not fit in the store's budget.
     """
 
     @torch.inference_mode()
@@ -71,7 +70,3 @@ def frozen_features(
             array[rows[0] : rows[-1] + 1] = computed(rows)
 
     return stored_array(f"features-{content_digest(key)}", (images, *first.shape[1:]), np.float32, fill)
-
-
-def pixels_key(dataset: ImageDataset, config: TrialConfig) -> list[str]:
-    return [dataset.digest, str(config.image_size_px), str(dataset.channels)]

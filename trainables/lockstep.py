@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from datasets import ImageDataset, InputError
 from datasets.folds import Folds
-from datasets.stores import pixels
+from datasets.stores import pixels, pixels_key
 from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
 from trainables.fold import Fold, autocast, compute_dtype, epoch_seed, plateau_halvings
-from trainables.images import feature_fetch, frozen_features, pixel_fetch, pixels_key
+from trainables.images import feature_fetch, frozen_features, pixel_fetch
 from trainables.metrics import METRICS, scores
 from trainables.network import Network, build_head, cut, frozen_body, outputs_for, parameter_counts, weights_digest
 from trainables.protocol import Protocol
@@ -69,12 +69,13 @@ class Lockstep:
             self._fetch_augmented = pixel_fetch(stored, body, device, augment)
         elif (parts := cut(tail, image_shape)) is not None:
             prefix, after, place = parts
-            key = [*pixels_key(dataset, config), config.model, weights_digest(prefix), place, config.pooling]
+            prefix_weights = weights_digest(prefix)
+            key = [pixels_key(dataset, config.image_size_px), config.model, prefix_weights, place, config.pooling]
             key += [str(compute_dtype(protocol)), torch.__version__, importlib.metadata.version("timm")]
             features = frozen_features(prefix, key, self._fetch, len(dataset), lambda: autocast(protocol))
             if features is not None:
                 tail = after
-                self.cut = {"after": place, "prefix_weights": weights_digest(prefix)}
+                self.cut = {"after": place, "prefix_weights": prefix_weights}
                 self._fetch = self._fetch_augmented = feature_fetch(features, device)
 
         targets = torch.from_numpy(self._targets).to(device)
