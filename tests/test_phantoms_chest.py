@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from datasets import covid
-from datasets.phantoms import chest_film
+from datasets.phantoms.chest import chest_film
 
 SIZE = 112
 
