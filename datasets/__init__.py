@@ -5,28 +5,50 @@ A task is one module here, found by its name: `datasets/x.py` has
 - `TITLE`: what the images are, for `python -m search --list`;
 - `IMAGES`, `CLASSES`: how many and which, `None` where only the user knows; `CHANNELS`: 1 for gray, 3 for colour;
 - `OBTAIN`: what to get and where to put it, `None` where the images come with a dependency;
-- `read(root) -> ImageDataset`;
-- `phantoms(seed) -> ImageDataset`, optional: what `--demo` draws.
+- `read(root) -> ImageDataset`: lists and hashes, decodes nothing;
+- `phantoms(seed, images, plant) -> ImageDataset`, optional: what `--demo` draws.
 """
 
+import dataclasses
 import difflib
 import importlib
+import inspect
 import pkgutil
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from datasets.dataset import ImageDataset, Skipped, content_digest
+from datasets.dataset import ImageDataset, Skipped, Target, check_searchable, content_digest
 from datasets.errors import InputError
 
-__all__ = ["ImageDataset", "InputError", "Skipped", "content_digest", "load", "nearest", "task", "tasks"]
+__all__ = [
+    "ImageDataset",
+    "InputError",
+    "Request",
+    "Skipped",
+    "Target",
+    "check_searchable",
+    "content_digest",
+    "load",
+    "load_all",
+    "nearest",
+    "task",
+    "tasks",
+]
+
+
+_SETS_TITLE = re.compile(r"^TITLE\b", re.MULTILINE)
 
 
 @cache
 def tasks() -> tuple[str, ...]:
-    """The names of all tasks: every module of this package that has a `TITLE`."""
-    stems = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(stem for stem in stems if hasattr(importlib.import_module(f"datasets.{stem}"), "TITLE")))
+    """The names of all tasks: every module of this package that sets a `TITLE`. It is read, not imported: to import
+    all of them takes seconds."""
+    files = [Path(folder, f"{module.name}.py") for folder in __path__ for module in pkgutil.iter_modules([folder])]
+    return tuple(sorted(file.stem for file in files if file.exists() and _SETS_TITLE.search(file.read_text())))
 
 
 def task(name: str) -> ModuleType:
@@ -42,22 +64,89 @@ def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else "."
 
 
-def load(name: str, root: Path | None = None, demonstration: bool = False, seed: int = 0) -> ImageDataset:
-    """The development images of a task: from `root`, from a dependency, or drawn as phantoms.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which images of a task are wanted: those of a folder, of an archive, of a table, or drawn."""
+
+    root: Path | None = None
+    """A folder or an archive (zip, tar)."""
+    table: Path | None = None
+    """Labels in a file, for the task `images`."""
+    demonstration: bool = False
+    seed: int = 0
+    """Of phantoms."""
+    images: int | None = None
+    """Phantoms to draw; None: as many as the real data set has."""
+    plant: tuple[str, ...] = ()
+    """Pitfalls to plant among the phantoms."""
+    pool: bool = False
+    """Whether the test split joins the development images."""
+
+
+def load_all(name: str, request: Request) -> ImageDataset:
+    """The images of a task as they are found: both splits, nothing decoded, nothing remedied.
 
     Raises `InputError` where there is nothing to load, with what to get and where to put it.
     """
-    module = task(name)
-    if demonstration and root is not None:
-        raise InputError("--demo draws its own images; leave out --demo or --data")
-    if demonstration:
+    dataset = _found(task(name), name, request)
+    if request.pool:
+        return dataclasses.replace(dataset, table=dataset.table.drop("split", strict=False))
+    return dataset
+
+
+def load(
+    name: str,
+    root: Path | None = None,
+    demonstration: bool = False,
+    seed: int = 0,
+    *,
+    request: Request | None = None,
+    drop: Collection[str] | None = None,
+) -> ImageDataset:
+    """The images of a task, decoded once to see whether they are any, and remedied: both splits.
+
+    `request` says all; `root`, `demonstration` and `seed` are short for the usual. `drop`: see `datasets.remedies`.
+    """
+    from datasets.remedies import DEFAULT_DROP, remedied  # looks at pixels, which a list of the tasks does not need
+
+    request = request or Request(root=root, demonstration=demonstration, seed=seed)
+    dataset = remedied(load_all(name, request), DEFAULT_DROP if drop is None else drop)
+    check_searchable(dataset.part("development"))
+    return dataset
+
+
+def _found(module: ModuleType, name: str, request: Request) -> ImageDataset:
+    given = request.root or request.table
+    if request.demonstration:
+        if given is not None:
+            option = "--data" if request.root else "--table"
+            raise InputError(f"--demo draws its own images; leave out --demo or {option} {given}")
         if not hasattr(module, "phantoms"):
             without = "it needs no data set" if module.OBTAIN is None else f"use --data DIR.\n{module.OBTAIN}"
             raise InputError(f"task {name!r} has no demonstration data; {without}")
-        return module.phantoms(seed=seed)
-    if root is None and module.OBTAIN is not None:
+        return module.phantoms(seed=request.seed, images=request.images, plant=request.plant)
+    for option, value in (("--images", request.images), ("--plant", request.plant or None)):
+        if value is not None:
+            raise InputError(f"{option} is about demonstration data; add --demo or leave it out")
+    if given is not None and module.OBTAIN is None:
+        raise InputError(f"task {name!r} brings its own images; leave out --data {given}")
+    if given is None and module.OBTAIN is not None:
         demo = f"\nWithout the data set: python -m search {name} --demo" if hasattr(module, "phantoms") else ""
         raise InputError(f"task {name!r} needs its images: --data DIR\n{module.OBTAIN}{demo}")
-    if root is not None and module.OBTAIN is None:
-        raise InputError(f"task {name!r} brings its own images; leave out --data {root}")
-    return module.read(root)
+    arguments: dict[str, Path] = {}
+    if request.table is not None:
+        if "table" not in inspect.signature(module.read).parameters:
+            raise InputError(f"--table is for the task 'images'; task {name!r} reads its labels from its own files")
+        arguments["table"] = request.table
+    root = None if request.root is None else _folder(request.root)
+    dataset: ImageDataset = module.read(root, **arguments)
+    return dataset if root is request.root else dataclasses.replace(dataset, origin=str(request.root))
+
+
+def _folder(root: Path) -> Path:
+    """The folder that was given, or the one that an archive unpacks to."""
+    from datasets.archives import unpacked
+
+    if not root.exists():
+        raise InputError(f"--data {root}: no such file or folder")
+    return unpacked(root) if root.is_file() and root.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else root

@@ -1,4 +1,9 @@
-"""Folds: the same splits for every trial of an experiment, so that their scores are paired."""
+"""Folds: the same splits for every trial of an experiment, so that their scores are paired.
+
+scikit-learn's `StratifiedGroupKFold` deals out groups greedily and may leave a fold several images off its share where
+another order, or an exchange of two groups, would not; it warns of rare strata, which here are only a wish. So the
+dealing is ours: large groups first, each where it does the least harm, then exchanges while they help.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,88 +11,232 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from datasets.dataset import ImageDataset, content_digest
 from datasets.errors import InputError
 
 MOST_FOLDS = 20
+MOST_REPEATS = 100
 ATTEMPTS = 20
-"""Seeds tried, where groups are kept together, until every fold has images of every class."""
+"""Deals tried, where groups are kept together, until every fold has images of every class."""
+EXCHANGES = 1000
+"""Moves and swaps of groups at most, after the deal."""
+MOST_SWAPPED = 300
+"""Groups up to which every swap of two is looked at; with more, moves are enough."""
 
 
 @dataclass(frozen=True)
 class Folds:
-    """k splits in which every image is validated exactly once."""
+    """Splits in which every image is validated exactly once per repeat."""
 
     validated_in: np.ndarray
-    """int64, shape (images,): the fold in which each image is validated."""
+    """int64, shape (repeats, images): the fold of that repeat, 0 to k - 1, in which each image is validated."""
 
     @property
     def k(self) -> int:
+        """Folds per repeat."""
         return int(self.validated_in.max()) + 1
 
+    @property
+    def repeats(self) -> int:
+        return self.validated_in.shape[0]
+
+    def __len__(self) -> int:
+        return self.repeats * self.k
+
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Per fold the row numbers to train on and to validate on, ascending."""
-        for fold in range(self.k):
-            validated = self.validated_in == fold
-            yield np.flatnonzero(~validated), np.flatnonzero(validated)
+        """Per fold, repeat by repeat, the row numbers to train on and to validate on, ascending."""
+        for validated_in in self.validated_in:
+            for fold in range(self.k):
+                validated = validated_in == fold
+                yield np.flatnonzero(~validated), np.flatnonzero(validated)
 
     @cached_property
     def digest(self) -> str:
-        return content_digest([self.validated_in.astype("<i8").tobytes()])
+        return content_digest([repr(self.validated_in.shape), self.validated_in.astype("<i8").tobytes()])
 
     def table(self, dataset: ImageDataset) -> pl.DataFrame:
-        """One row per image, in the order of all predictions: image_id, target, group, fold."""
-        return dataset.table.select("image_id", "target", "group").with_columns(fold=pl.Series(self.validated_in))
+        """One row per repeat and image, in the order of all predictions: image_id, every target, group, source where it
+        is known, repeat, and fold, which counts on from repeat to repeat."""
+        told = [column for column in dataset.table.columns if column.startswith("target_") or column == "source"]
+        images = dataset.table.select("image_id", "target", "group", *told)
+        return pl.concat(
+            images.with_columns(repeat=pl.lit(repeat, pl.Int64), fold=pl.Series(validated_in + repeat * self.k))
+            for repeat, validated_in in enumerate(self.validated_in)
+        )
 
 
-def make_folds(dataset: ImageDataset, k: int, seed: int) -> Folds:
+def make_folds(dataset: ImageDataset, k: int, seed: int, repeats: int = 1) -> Folds:
     """Stratified folds that keep groups together; the same on every machine for the same table, k and seed.
 
-    Every fold validates, and trains on, images of every class. Raises `InputError` where k is out of range or a class
-    has too few images, or too few groups, for that.
+    Every fold validates, and trains on, images of every class; repeats differ in how the images are dealt. Raises
+    `InputError` where k is out of range or a class has too few images, or too few groups, for that.
     """
     if not 2 <= k <= MOST_FOLDS:
         raise InputError(f"{k} folds: choose from 2 to {MOST_FOLDS}")
-    groups, targets = dataset.table["group"].to_numpy(), dataset.targets
-    for index, (name, count) in enumerate(dataset.counts.items()):
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise InputError(f"{repeats} repeats: choose from 1 to {MOST_REPEATS}")
+    group_of = _numbered(dataset.table["group"])
+    classes = np.zeros(len(dataset), np.int64) if dataset.kind == "segmentation" else dataset.targets
+    _check_enough(dataset, classes, group_of, k)
+    strata = np.unique(dataset.strata, return_inverse=True)[1]
+    grouped = group_of.max() + 1 < len(group_of)
+    found: list[np.ndarray] = []
+    for repeat in range(repeats):
+        for attempt in range(ATTEMPTS if grouped else 1):
+            dealt = _dealt(strata, group_of, k, np.random.default_rng([seed, repeat, attempt]))
+            if _has_every_class(classes, dealt, k):
+                found.append(dealt)
+                break
+    if len(found) < repeats:
+        raise InputError(
+            f"no {k} folds found that keep groups together and have images of every class on both sides of each: "
+            f"choose fewer --folds"
+        )
+    return Folds(np.stack(found))
+
+
+def leave_one_source_out(dataset: ImageDataset) -> Folds:
+    """One fold per source (site, scanner, archive): trained on the others, validated on it; in alphabetical order.
+
+    Raises `InputError` where there are no sources to leave out, where one lacks a class, so that it cannot be scored,
+    or where a group stands in two of them.
+    """
+    if "source" not in dataset.table.columns or dataset.table["source"].n_unique() < 2:
+        raise InputError("--leave-source-out: these images name no sources, or one only; --folds splits them at random")
+    if dataset.table["source"].null_count():
+        raise InputError(f"--leave-source-out: {dataset.table['source'].null_count()} images name no source")
+    names = sorted(dataset.table["source"].unique())
+    if len(names) > MOST_FOLDS:
+        raise InputError(f"--leave-source-out: {len(names)} sources, and {MOST_FOLDS} folds are the most")
+    validated_in = np.searchsorted(np.array(names), dataset.table["source"].to_numpy().astype(str)).astype(np.int64)
+    spread = dataset.table.group_by("group").agg(pl.col("source").n_unique()).filter(pl.col("source") > 1)
+    if spread.height:
+        raise InputError(
+            f"--leave-source-out: {spread.height} groups (patients or sets of duplicates) stand in several sources, "
+            f"{spread['group'].sort()[0]} for one; --folds keeps them together"
+        )
+    if dataset.kind != "segmentation":
+        for fold, name in enumerate(names):
+            for inside, said in ((validated_in == fold, "source"), (validated_in != fold, "all sources but")):
+                missing = [dataset.classes[i] for i in np.setdiff1d(dataset.targets, dataset.targets[inside])]
+                if missing:
+                    raise InputError(
+                        f"--leave-source-out: {said} {name} has no image of class {', '.join(missing)}: the class goes "
+                        f"with the source, and no score could tell them apart"
+                    )
+    return Folds(validated_in[None])
+
+
+def _check_enough(dataset: ImageDataset, classes: np.ndarray, group_of: np.ndarray, k: int) -> None:
+    names = ["images"] if dataset.kind == "segmentation" else [f"class {name}" for name in dataset.classes]
+    for index, name in enumerate(names):
+        count = int((classes == index).sum())
         if count < k:
             raise InputError(
-                f"class {name} has {count} image{'s' * (count > 1)}, fewer than {k} folds: "
+                f"{name} has {count} image{'s' * (count > 1)}, fewer than {k} folds: "
                 f"add images{f' or choose --folds {count}' if count > 1 else ''}"
             )
-        in_class = len(np.unique(groups[targets == index]))
+        in_class = len(np.unique(group_of[classes == index]))
         if in_class < k:
             raise InputError(
-                f"class {name} has {count} images but only {in_class} group{'s' * (in_class > 1)} (patients or sets "
+                f"{name} has {count} images but only {in_class} group{'s' * (in_class > 1)} (patients or sets "
                 f"of duplicates), fewer than {k} folds: "
                 f"{f'choose --folds {in_class}' if in_class > 1 else 'add images'}"
             )
-    grouped = len(np.unique(groups)) < len(groups)
-    for attempt in range(ATTEMPTS if grouped else 1):
-        splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
-            n_splits=k, shuffle=True, random_state=seed if attempt == 0 else _another(seed, attempt)
-        )
-        validated_in = np.full(len(dataset), -1, dtype=np.int64)
-        splits = splitter.split(np.zeros(len(targets)), targets, groups if grouped else None)
-        for fold, (_, validated) in enumerate(splits):
-            validated_in[validated] = fold
-        assert (validated_in >= 0).all()
-        if _has_every_class(targets, validated_in):
-            return Folds(validated_in)
-    raise InputError(
-        f"no {k} folds found that keep groups together and have images of every class on both sides of each: "
-        f"choose fewer --folds"
-    )
 
 
-def _has_every_class(targets: np.ndarray, validated_in: np.ndarray) -> bool:
+def _numbered(groups: pl.Series) -> np.ndarray:
+    """int64 (images,): 0, 1, … in the order of first appearance."""
+    first = groups.unique(maintain_order=True)
+    return groups.replace_strict(first, np.arange(len(first)), return_dtype=pl.Int64).to_numpy()
+
+
+def _dealt(strata: np.ndarray, group_of: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """int64 (images,): folds whose shares of every stratum are as equal as the groups allow.
+
+    G groups, S strata; `held` counts the images of a group, `shares` those of a fold, per stratum. All in whole numbers
+    (k times what is meant, where shares would be fractions), so that every machine deals alike.
+    """
+    held_GS = np.zeros((group_of.max() + 1, strata.max() + 1), np.int64)
+    np.add.at(held_GS, (group_of, strata), 1)
+    fold_of_G = np.full(len(held_GS), -1, np.int64)
+    shares_KS = np.zeros((k, held_GS.shape[1]), np.int64)
+    total_S = held_GS.sum(0)
+    sizes_G = held_GS.sum(1)
+
+    several = np.flatnonzero(sizes_G > 1)
+    for group in sorted(rng.permutation(several), key=lambda group: -int((held_GS[group] ** 2).sum())):
+        # What the squared distance from the ideal shares grows by, first; then the fold with the fewest images.
+        harm_K = (held_GS[group] * (2 * (k * shares_KS - total_S) + k * held_GS[group])).sum(1)
+        fold = np.lexsort((rng.permutation(k), shares_KS.sum(1), harm_K))[0]
+        fold_of_G[group] = fold
+        shares_KS[fold] += held_GS[group]
+    for stratum in range(held_GS.shape[1]):
+        single = np.flatnonzero((sizes_G == 1) & (held_GS[:, stratum] == 1))
+        folds = _filled_up(shares_KS, stratum, len(single), rng)
+        fold_of_G[single] = rng.permutation(folds)
+        shares_KS[:, stratum] += np.bincount(folds, minlength=k)
+    if len(several):
+        _exchange(fold_of_G, held_GS, k)
+    return fold_of_G[group_of]
+
+
+def _filled_up(shares_KS: np.ndarray, stratum: int, images: int, rng: np.random.Generator) -> np.ndarray:
+    """int64 (images,): folds for images one by one, each to the fold with the fewest of the stratum; of equal ones to
+    that with the fewest images of all."""
+    k = len(shares_KS)
+    shares, sizes, order = shares_KS[:, stratum].copy(), shares_KS.sum(1), rng.permutation(k)
+    level = (shares.sum() + images) // k  # folds below it are filled up to it, or near it
+    missing = np.maximum(level - shares, 0)
+    while missing.sum() > images:
+        level -= 1
+        missing = np.maximum(level - shares, 0)
+    folds = np.repeat(np.arange(k), missing)
+    shares, sizes = shares + missing, sizes + missing
+    for _ in range(images - len(folds)):
+        fold = np.lexsort((order, sizes, shares))[0]
+        folds = np.append(folds, fold)
+        shares[fold] += 1
+        sizes[fold] += 1
+    return folds
+
+
+def _exchange(fold_of_G: np.ndarray, held_GS: np.ndarray, k: int) -> None:
+    """Move a group to another fold, or swap two, as long as that brings the shares nearer to equal. In place."""
+    square_G = k * (held_GS**2).sum(1)
+    for _ in range(EXCHANGES):
+        off_KS = np.tile(-held_GS.sum(0), (k, 1))  # k times the distance of a fold from its ideal shares
+        np.add.at(off_KS, fold_of_G, k * held_GS)
+        if np.abs(off_KS).max() < k:
+            return
+        # Moving g from fold a to b changes the squared distance by 2 h·(off_b - off_a) + 2 h·h.
+        along_GK = held_GS @ off_KS.T
+        here_G = along_GK[np.arange(len(held_GS)), fold_of_G]
+        gain_GK = 2 * (along_GK - here_G[:, None] + square_G[:, None])
+        gain_GK[np.arange(len(held_GS)), fold_of_G] = 0
+        group, fold = np.unravel_index(gain_GK.argmin(), gain_GK.shape)
+        best = gain_GK[group, fold]
+        swap = None
+        if len(held_GS) <= MOST_SWAPPED:
+            # Swapping g of fold a with h of fold b moves their difference d = h_g - h_h from a to b.
+            moved_GG = along_GK[:, fold_of_G] - here_G[:, None]  # g's own part: h_g·(off_b - off_a)
+            inner_GG = square_G[:, None] + square_G[None] - 2 * k * (held_GS @ held_GS.T)
+            gain_GG = 2 * (moved_GG + moved_GG.T + inner_GG)
+            gain_GG[fold_of_G[:, None] == fold_of_G[None]] = 0
+            if gain_GG.min() < best:
+                swap = np.unravel_index(gain_GG.argmin(), gain_GG.shape)
+                best = gain_GG[swap]
+        if best >= 0:
+            return
+        if swap is not None:
+            fold_of_G[list(swap)] = fold_of_G[list(swap[::-1])]
+        else:
+            fold_of_G[group] = fold
+
+
+def _has_every_class(classes: np.ndarray, validated_in: np.ndarray, k: int) -> bool:
     """Whether every fold validates, and trains on, images of every class. Keeping groups together may prevent it."""
-    per_fold_class = np.zeros((validated_in.max() + 1, targets.max() + 1), int)
-    np.add.at(per_fold_class, (validated_in, targets), 1)
+    per_fold_class = np.zeros((k, classes.max() + 1), int)
+    np.add.at(per_fold_class, (validated_in, classes), 1)
     return bool(((per_fold_class > 0) & (per_fold_class < per_fold_class.sum(0))).all())
-
-
-def _another(seed: int, attempt: int) -> int:
-    return int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])

@@ -1,16 +1,19 @@
 """Stores: computed once, never half written, never over budget."""
 
+import dataclasses
 import multiprocessing
 import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from datasets import stores
-from datasets.stores import pixels, stored_array
+from datasets.stores import masks, pixels, stored_array, stored_table
 from tests.small import small_dataset
 
 
@@ -77,6 +80,28 @@ def test_the_part_of_a_killed_writer_is_removed(folder):
     assert not list(folder.glob("*.part"))
 
 
+def test_no_locks_are_left_behind(folder):
+    stored_array("k", (3,), np.uint8, lambda array: array.fill(2))
+    stored_table("t", lambda: pl.DataFrame({"a": [1]}))
+    assert sorted(file.name for file in folder.iterdir()) == ["k.npy", "t.parquet"]
+
+
+def test_a_table_is_computed_once_and_again_when_it_is_damaged(folder, caplog):
+    calls = []
+
+    def compute() -> pl.DataFrame:
+        calls.append(1)
+        return pl.DataFrame({"a": [1, 2]})
+
+    for _ in range(2):
+        assert stored_table("k", compute)["a"].to_list() == [1, 2]
+    assert len(calls) == 1
+    (folder / "k.parquet").write_bytes(b"PAR1 half")
+    assert stored_table("k", compute)["a"].to_list() == [1, 2]
+    assert len(calls) == 2
+    assert "damaged" in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00"])
 def test_a_damaged_store_is_computed_again(content, folder, caplog):
     stored_array("k", (1000,), np.uint8, lambda array: array.fill(2))
@@ -101,6 +126,18 @@ def test_the_least_recently_used_go_first(folder, monkeypatch):
     stored_array("older-but-used", (1000,), np.uint8, lambda array: array.fill(1))
     stored_array("new", (1000,), np.uint8, lambda array: array.fill(1))
     assert {file.stem for file in folder.glob("*.npy")} == {"older-but-used", "new"}
+
+
+def test_archives_that_nobody_used_for_a_day_make_room_and_others_stay(folder, monkeypatch):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000025")
+    for name, age_s in (("yesterday", 2 * stores.DAY_S), ("today", 60)):
+        archive = folder / "archives" / name
+        archive.mkdir(parents=True)
+        (archive / "film.png").write_bytes(b"x" * 1000)
+        os.utime(archive, (time.time() - age_s,) * 2)
+    stored_array("k", (1000,), np.uint8, lambda array: array.fill(1))
+    assert [path.name for path in folder.glob("archives/*")] == ["today"]
+    assert (folder / "k.npy").exists()
 
 
 def test_what_does_not_fit_is_computed_in_memory(folder, monkeypatch, caplog):
@@ -135,7 +172,64 @@ def test_pixels_are_resized_to_a_square_and_change_with_the_images(folder):
     assert len(list(folder.glob("*.npy"))) == 3
 
 
+def test_pixels_are_found_again_when_only_labels_or_groups_have_changed(folder):
+    dataset = small_dataset(images=6, channels=3)
+    pixels(dataset, 8)
+    table = dataset.table.with_columns(target=1 - pl.col("target"), group=pl.lit("one"))
+    pixels(dataclasses.replace(dataset, table=table), 8)
+    assert len(list(folder.glob("*.npy"))) == 1
+
+
+def test_a_larger_image_may_be_decoded_smaller_but_not_below_what_is_asked_for(folder):
+    asked = []
+
+    def decoder(row: dict[str, Any]) -> np.ndarray:
+        asked.append(row.get("at_least_px"))
+        return np.full((40, 60, 3), 9, np.uint8)
+
+    dataset = small_dataset(images=4, channels=3).rows(np.arange(4), decoder=decoder)
+    assert (pixels(dataset, 8) == 9).all()
+    assert asked == [8] * 4
+
+
+def test_masks_keep_their_classes(folder):
+    def mask(row: dict[str, Any]) -> np.ndarray:
+        halves = np.zeros((9, 9, 1), np.uint8)
+        halves[4:] = 3
+        return halves
+
+    stored = masks(small_dataset(images=4).rows(np.arange(4), mask_decoder=mask), 6)
+    assert (stored.shape, stored.dtype) == ((4, 6, 6), np.uint8)
+    assert set(np.unique(stored)) == {0, 3}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_images_of_any_number_of_channels_are_resized(channels, folder):
+    def decoder(row: dict[str, Any]) -> np.ndarray:
+        return np.broadcast_to(np.arange(channels, dtype=np.uint8) * 50, (20, 30, channels)).copy()
+
+    dataset = small_dataset(images=3).rows(np.arange(3), decoder=decoder, channels=channels)
+    assert (pixels(dataset, 8) == np.arange(channels) * 50).all()
+
+
 def test_the_store_is_where_the_environment_says(monkeypatch):
     monkeypatch.delenv("IMAGE_SEARCH_STORE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert stores.store_folder() == Path("/somewhere/image-search")
+
+
+def test_a_part_takes_its_pixels_from_the_store_of_the_whole(folder):
+    calls = []
+
+    def decoder(row: dict[str, Any]) -> np.ndarray:
+        calls.append(row["image_id"])
+        return np.full((9, 9, 1), int(row["image_id"][-3:]), np.uint8)
+
+    whole = dataclasses.replace(small_dataset(images=6), decoder=decoder)
+    part = whole.rows(np.array([True, False, True, True, False, True])).rows(np.array([3, 1]))
+    pixels(whole, 8)
+    calls.clear()
+    assert pixels(part, 8)[:, 0, 0, 0].tolist() == [5, 2]
+    assert not calls
+    assert pixels(part, 7)[:, 0, 0, 0].tolist() == [5, 2], "another size is decoded"
+    assert len(calls) == 2
