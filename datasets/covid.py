@@ -1,7 +1,7 @@
 """COVID-19 vs normal chest films, 324 images: 162 + 162.
 
     python -m search covid --data DIR     the films themselves
-    python -m search covid --demo         procedural films (`phantoms.py`): best possible accuracy 0.97
+    python -m search covid --demo         procedural films (`phantoms/chest.py`): best possible accuracy 0.97
 
 From Kaggle; who made it, from which archives and under which licence is not known. Published on it (svendsen2025): four
 models with 66, 75, 77 and 72 of 81 validation films right, accuracies 0.815 to 0.951, stopped and compared on the same
@@ -12,15 +12,16 @@ may learn the archive and not the disease (DeGrave et al., Nature Machine Intell
 known: byte-identical files share a group, two films of one patient do not.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from datasets.dataset import ImageDataset, content_digest
+from datasets.dataset import ImageDataset
 from datasets.images import from_class_folders
-from datasets.phantoms import BEST_ACCURACY, NO_OPACITY, VERSION, chest_film
+from datasets.phantoms import phantom_dataset, sign_missing
+from datasets.phantoms.chest import NO_OPACITY, VERSION, chest_film
 
 TITLE = "COVID-19 vs normal chest films"
 IMAGES = 324
@@ -43,31 +44,22 @@ def read(root: Path) -> ImageDataset:
     return from_class_folders("covid", root, CLASSES)
 
 
-def phantoms(seed: int = 0, per_class: int = 162) -> ImageDataset:
-    """Procedural films, the classes in turn. Film i depends on `seed` and i alone, so that more can always be drawn."""
-    entropy = np.array([np.random.SeedSequence([seed, i]).generate_state(2, np.uint64) for i in range(2 * per_class)])
-    targets = np.arange(2 * per_class) % 2
-    table = pl.DataFrame(
-        {
-            "image_id": [f"phantom-{i:05d}" for i in range(2 * per_class)],
-            "target": targets,
-            "draw": entropy[:, 0],
-            "shows_opacities": (targets == 1) & (entropy[:, 1] / 2.0**64 >= NO_OPACITY),
-        }
-    ).with_columns(group=pl.col("image_id"))
-    return ImageDataset(
-        name="covid",
-        table=table,
-        classes=CLASSES,
-        decoder=_decode_phantom,
-        channels=3,
-        origin=f"phantoms, seed {seed}",
-        digest=content_digest(["covid phantoms", VERSION, str(seed), str(per_class)]),
-        demonstration=True,
-        best_accuracy=BEST_ACCURACY,
+def phantoms(seed: int = 0, images: int | None = None, plant: Collection[str] = ()) -> ImageDataset:
+    """Procedural films, the classes in turn. Film i depends on (seed, i, plant) alone: more can always be drawn."""
+    return phantom_dataset(
+        "covid",
+        CLASSES,
+        _draw,
+        development=(162, 162),
+        seed=seed,
+        images=images,
+        plant=plant,
+        same_patient=True,
+        confusion=sign_missing(NO_OPACITY),
+        version=VERSION,
     )
 
 
-def _decode_phantom(row: dict[str, Any]) -> np.ndarray:
-    gray_HW = chest_film(np.random.default_rng(row["draw"]), SIZE_PX, row["shows_opacities"])
-    return np.repeat(gray_HW[:, :, None], 3, axis=2)
+def _draw(row: dict[str, Any]) -> np.ndarray:
+    film_HW = chest_film(np.random.default_rng(row["draw"]), SIZE_PX, opacities=row["appearance"] == 1)
+    return np.repeat(film_HW[:, :, None], 3, axis=2)

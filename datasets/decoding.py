@@ -1,31 +1,22 @@
-"""Files on disk to pixels, and a folder of class folders to a list of files that decode.
-
-People's folders hold more than images: 16-bit exports, palettes, transparent PNGs, films that lie on their side, and
-what archivers and file managers leave behind. A file becomes what it looks like, or is left out with its reason.
+"""Image files to pixels: 16-bit exports, palettes, transparent PNGs, films that lie on their side. A file becomes what
+it looks like, or there is a reason why it cannot.
 """
 
-import os
 import warnings
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.dataset import Skipped
 from datasets.errors import InputError
-
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-"""First-level folders of these names are parts of a data set, not classes."""
 
 _PHOTOMETRIC = 262
 """TIFF tag; 0 says that the smallest value is white."""
-_THREADS = 4
-"""Pillow decodes outside of Python's lock, so that a few threads do."""
+_ORIENTATION = 0x0112
+"""EXIF tag; 5 to 8 say that width and height are swapped."""
 
 # For the whole process, as warnings.catch_warnings is not safe in threads.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -33,38 +24,115 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def decode_file(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray:
+def decode_file(path: Path, mode: Literal["L", "RGB"], at_least_px: int | None = None) -> np.ndarray:
     """What the file looks like: uint8 of shape (height, width, 1 or 3).
 
-    Of an animation the first frame. Raises `InputError` with the reason where a file does not decode fully.
+    Of an animation the first frame. With `at_least_px` a JPEG may come smaller, by 2, 4 or 8, its shorter side not
+    below that: decoding fewer frequencies takes half of the time or less. Raises `InputError` with the reason where a
+    file does not decode fully.
     """
-    decoded = _pixels_or_reason(path, mode)
-    if isinstance(decoded, str):
-        raise InputError(f"{path}: {decoded}")
-    return decoded
+
+    def pixels(image: Image.Image) -> np.ndarray:
+        if at_least_px is not None and min(image.size) > at_least_px:
+            image.draft(None, (at_least_px, at_least_px))
+        return np.array(_as_it_looks(image).convert(mode))
+
+    pixels_HWC = _opened(path, pixels)
+    return pixels_HWC.reshape(*pixels_HWC.shape[:2], -1)
 
 
-def undecodable(path: Path) -> str | None:
-    """Why a file does not decode fully, or None if it does."""
-    decoded = _pixels_or_reason(path, "RGB")
-    return decoded if isinstance(decoded, str) else None
+def decode_mask(path: Path) -> np.ndarray:
+    """The numbers in a mask, neither stretched nor coloured: int32 of shape (height, width).
+
+    Of a palette its indices, but 0 for black; of colours the largest channel; what is transparent is 0. Of a JPEG,
+    which blurs them, 0 or 255. Raises as `decode_file` does.
+    """
+
+    def numbers(image: Image.Image) -> np.ndarray:
+        lossy = image.format in ("JPEG", "MPO")
+        if image.mode in ("1", "L", "P", "F", "I") or image.mode.startswith("I;"):
+            ImageOps.exif_transpose(image, in_place=True)
+        else:
+            image = _as_it_looks(image).convert("RGB")
+        numbers = np.nan_to_num(np.asarray(image)).astype(np.int32)
+        if image.mode == "P":
+            numbers = _of_palette(numbers, image)
+        numbers_HW = numbers.max(axis=2) if numbers.ndim == 3 else numbers
+        return np.where(numbers_HW > 127, 255, 0).astype(np.int32) if lossy else numbers_HW
+
+    return _opened(path, numbers)
 
 
-def _pixels_or_reason(path: Path, mode: Literal["L", "RGB"]) -> np.ndarray | str:
+def _of_palette(indices_HW: np.ndarray, image: Image.Image) -> np.ndarray:
+    """A program that turns a picture into a palette may put black anywhere in it, and white at index 0."""
+    colours = np.zeros((256, 3), int)
+    palette = np.array(image.getpalette() or [], int).reshape(-1, 3)
+    colours[: len(palette)] = palette
+    black_HW = (colours[indices_HW] == 0).all(axis=2)
+    if black_HW.all():
+        return indices_HW
+    return np.where(black_HW, 0, np.where(indices_HW == 0, 255, indices_HW)).astype(np.int32)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of what `decode_file` gives, from the header alone."""
+
+    def size(image: Image.Image) -> np.ndarray:
+        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        return np.array(image.size[::-1] if turned else image.size)
+
+    width, height = _opened(path, size).tolist()
+    return width, height
+
+
+@dataclass(frozen=True)
+class FileDecoder:
+    """The decoder of images in files, column `path`."""
+
+    mode: Literal["L", "RGB"]
+
+    def __call__(self, row: dict[str, Any]) -> np.ndarray:
+        return decode_file(Path(row["path"]), self.mode, row.get("at_least_px"))
+
+
+@dataclass(frozen=True)
+class MaskDecoder:
+    """The decoder of masks in files, column `mask_path`, in the size of the image."""
+
+    classes: int | None = None
+    """The numbers in the masks are indices below this; None: whatever is not 0 is the second of two classes."""
+
+    def __call__(self, row: dict[str, Any]) -> np.ndarray:
+        path = Path(row["mask_path"])
+        numbers_HW = decode_mask(path)
+        if self.classes is None:
+            mask_HW = (numbers_HW != 0).astype(np.uint8)
+        elif numbers_HW.min() < 0 or numbers_HW.max() >= self.classes:
+            raise InputError(f"{path}: holds the class {numbers_HW.max()}; expected 0 to {self.classes - 1}")
+        else:
+            mask_HW = numbers_HW.astype(np.uint8)
+        size = upright_size(Path(row["path"]))
+        if mask_HW.shape != size[::-1]:
+            mask_HW = np.asarray(Image.fromarray(mask_HW).resize(size, Image.Resampling.NEAREST))
+        return mask_HW[:, :, None]
+
+
+def _opened(path: Path, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """What `read` makes of an image file, or an `InputError` with the reason why it cannot."""
     try:
         # By handle, not by name: Pillow 13.0 maps an uncompressed TIFF of that name into memory with its sides swapped
         # where its orientation tag turns it, and scrambles it.
         with path.open("rb") as file, Image.open(file) as image:
-            pixels = np.array(_as_it_looks(image).convert(mode))
+            return read(image)
     except UnidentifiedImageError:
-        return "not an image of a known format" if path.stat().st_size else "empty, 0 bytes"
+        reason = "not an image of a known format" if path.stat().st_size else "empty, 0 bytes"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be a decompression bomb"
+        reason = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be a decompression bomb"
     except OSError as error:
-        return error.strerror or f"broken image: {error}"
+        reason = error.strerror or f"broken image: {error}"
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything, SyntaxError included
-        return f"broken image: {type(error).__name__}: {error}"
-    return pixels.reshape(*pixels.shape[:2], -1)
+        reason = f"broken image: {type(error).__name__}: {error}"
+    raise InputError(f"{path}: {reason}")
 
 
 def _as_it_looks(image: Image.Image) -> Image.Image:
@@ -93,152 +161,3 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
         values = 1 - values
     return Image.fromarray((values * 255).round().astype(np.uint8))
-
-
-def find_images(root: Path) -> tuple[list[Path], list[Skipped]]:
-    """Files below `root` that end like images, and all else that lies there with the reason why it is left out.
-
-    Both in the order of their path below `root`, which is the same on every machine. A junk folder is one entry.
-    Links to folders are followed, except up into a folder that is being read.
-    """
-    found: list[Path] = []
-    skipped: list[Skipped] = []
-
-    def read(folder: Path, reading: frozenset[Path]) -> None:
-        try:
-            inside = list(folder.iterdir())
-        except OSError as error:
-            below = folder.relative_to(root).as_posix()
-            skipped.append(Skipped(below, f"a folder that cannot be read: {error.strerror}"))
-            return
-        for path in inside:
-            below = path.relative_to(root).as_posix()
-            printable = os.fsencode(below).decode(errors="replace")
-            if path.name.startswith(".") or path.name == "__MACOSX":
-                skipped.append(Skipped(printable, "hidden, or left behind by a file manager"))
-            elif printable != below:
-                skipped.append(Skipped(printable, "its name is not valid UTF-8: rename it"))
-            elif path.is_dir():
-                target = path.resolve()
-                if target in reading:
-                    skipped.append(Skipped(below, "a link in a circle"))
-                else:
-                    read(path, reading | {target})
-            elif path.suffix.lower() not in ENDINGS:
-                skipped.append(Skipped(below, "not an image"))
-            elif not path.is_file():
-                skipped.append(Skipped(below, "a link to nothing"))
-            else:
-                found.append(path)
-
-    read(root, frozenset({root.resolve()}))
-    found.sort(key=lambda path: path.relative_to(root).as_posix())
-    return found, sorted(skipped, key=lambda file: file.path)
-
-
-@dataclass(frozen=True)
-class ClassFolders:
-    """A folder with one folder of images per class."""
-
-    root: Path
-    """The folder right above the class folders: the one asked for, or the only one in it."""
-    paths: tuple[Path, ...]
-    targets: tuple[int, ...]
-    """One per path: the class that its first folder below `root` stands for."""
-    classes: tuple[str, ...]
-    """Names of the class folders by target."""
-    skipped: tuple[Skipped, ...]
-    """Paths below the folder asked for."""
-
-
-def class_folders(root: Path, classes: Mapping[str, int] | None = None) -> ClassFolders:
-    """The images below `root` that decode, each with the class that its folder stands for.
-
-    The first folder below the root is the class, and folders in it change nothing (`COVID/COVID/x.png`). `classes` maps
-    names of folders, in upper or lower case, to targets 0, 1, …; without it every folder is a class, in the order
-    of `sorted`, as in Keras and torchvision. A root that is one level too high, an unpacked archive, is understood.
-    """
-    expected = "one folder of images per class" + (f": {', '.join(classes)}" if classes else "")
-    if not root.exists():
-        raise InputError(f"{root}: no such folder; expected a folder that holds {expected}")
-    if not root.is_dir():
-        raise InputError(f"{root}: a file; expected a folder that holds {expected}")
-    found, skipped = find_images(root)
-    if not found:
-        raise InputError(f"{root}: no images in it ({', '.join(ENDINGS)}); expected {expected}")
-
-    below = [path.relative_to(root).parts for path in found]
-    wanted = None if classes is None else {name.casefold(): target for name, target in classes.items()}
-    inner = _way_to_classes(below, wanted)
-    target_of = _targets(root, _folders_in(inner, below), wanted, expected)
-    of_class: list[tuple[Path, int]] = []
-    for path, parts in zip(found, below, strict=True):
-        if _lies_in_folder(parts, inner) and parts[len(inner)] in target_of:
-            of_class.append((path, target_of[parts[len(inner)]]))
-        else:
-            skipped.append(Skipped("/".join(parts), f"not in a class folder ({', '.join(classes or target_of)})"))
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        reasons = list(threads.map(undecodable, (path for path, _ in of_class)))
-    sound = []
-    for (path, target), reason in zip(of_class, reasons, strict=True):
-        if reason is None:
-            sound.append((path, target))
-        else:
-            skipped.append(Skipped(path.relative_to(root).as_posix(), reason))
-    if not sound:
-        raise InputError(f"{root}: none of its {len(of_class)} images decodes; the first one: {reasons[0]}")
-    return ClassFolders(
-        root=root.joinpath(*inner),
-        paths=tuple(path for path, _ in sound),
-        targets=tuple(target for _, target in sound),
-        classes=tuple(sorted(classes or target_of, key=(classes or target_of).__getitem__)),
-        skipped=tuple(sorted(skipped, key=lambda file: file.path)),
-    )
-
-
-def _lies_in_folder(parts: tuple[str, ...], inner: tuple[str, ...]) -> bool:
-    """Whether a file lies in some folder of the folder `inner`, at any depth."""
-    return parts[: len(inner)] == inner and len(parts) > len(inner) + 1
-
-
-def _folders_in(inner: tuple[str, ...], below: list[tuple[str, ...]]) -> list[str]:
-    return sorted({parts[len(inner)] for parts in below if _lies_in_folder(parts, inner)})
-
-
-def _way_to_classes(below: list[tuple[str, ...]], wanted: Mapping[str, int] | None) -> tuple[str, ...]:
-    """The folders to go down before the class folders come, as long as there is just one with images to go into.
-
-    Stops where every class is (without `wanted`: where two folders are), else where one is (`COVID/COVID` alone).
-    """
-    inner: tuple[str, ...] = ()
-    partial: tuple[str, ...] | None = None
-    while True:
-        names = _folders_in(inner, below)
-        if wanted is None:
-            complete, some = len(names) > 1, False
-        else:
-            matched = {wanted[name.casefold()] for name in names if name.casefold() in wanted}
-            complete, some = matched == set(wanted.values()), bool(matched)
-        if complete:
-            return inner
-        if some and partial is None:
-            partial = inner
-        if len(names) != 1:
-            return partial or ()
-        inner += (names[0],)
-
-
-def _targets(root: Path, names: list[str], wanted: Mapping[str, int] | None, expected: str) -> dict[str, int]:
-    """Target by the name of a class folder as it is on the disk."""
-    if wanted is not None:
-        target_of = {name: wanted[name.casefold()] for name in names if name.casefold() in wanted}
-        if not target_of:
-            raise InputError(f"{root}: holds {', '.join(names) or 'images but no folders'}; expected {expected}")
-        return target_of
-    if len(names) < 2:
-        here = f"one folder with images, {names[0]}" if names else "images but no folders"
-        raise InputError(f"{root}: holds {here}; expected at least two, {expected}")
-    if {name.casefold() for name in names} <= SPLITS:
-        raise InputError(f"{root}: {', '.join(names)} are parts of a data set, not classes; pass one of them")
-    return {name: target for target, name in enumerate(names)}

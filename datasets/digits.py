@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.datasets import load_digits
 
-from datasets.dataset import ImageDataset, content_digest
+from datasets.arrays import contents
+from datasets.dataset import ImageDataset
 
 TITLE = "handwritten digits of scikit-learn, real images, no download"
 IMAGES = 1797
@@ -30,12 +30,12 @@ def read(root: Path | None = None) -> ImageDataset:
         table=pl.DataFrame({"row": range(len(targets)), "target": targets}).with_columns(
             image_id=pl.format("digit-{}", pl.col("row").cast(pl.String).str.zfill(4)),
             group=pl.col("row").cast(pl.String),  # the writers are not named
+            content=pl.Series(contents(images_NHW)),
         ),
         classes=CLASSES,
         decoder=_decode,
         channels=1,
         origin="sklearn.datasets.load_digits",
-        digest=content_digest([images_NHW.tobytes(), targets.astype("<i8").tobytes()]),
     )
 
 
@@ -46,5 +46,7 @@ def _decode(row: dict[str, Any]) -> np.ndarray:
 @cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """uint8 (images, 8, 8) stretched from 0..16 to 0..255, and targets."""
+    from sklearn.datasets import load_digits  # a second that a list of the tasks does not need
+
     digits = load_digits()
     return np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target

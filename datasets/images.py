@@ -1,23 +1,25 @@
-"""Anybody's own images: a folder with one folder of images per class.
+"""Anybody's own images: a folder with one folder of images per class, or a table of labels.
 
     python -m search images --data DIR
+    python -m search images --data DIR --table labels.csv     columns: `datasets/labels.py`
 
 The order of the classes is that of `sorted`, as in Keras and torchvision; of two classes the second is the positive
-one. Images are read as RGB. No patient is known, so byte-identical files are the only groups: where a patient has
-several films, a score is too good.
+one. Images are read as RGB. Folders `train` and `val` above those of the classes are searched together, `test` is not
+seen before the report. Without a column `group` no patient is known, and byte-identical files are the only groups:
+where a patient has several films, a score is too good.
 """
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 
-from datasets.dataset import ImageDataset, content_digest
-from datasets.decoding import class_folders, decode_file
+from datasets.dataset import ImageDataset
+from datasets.decoding import FileDecoder
+from datasets.errors import InputError
+from datasets.folders import class_folders, contents, groups
+from datasets.labels import from_table
 
-TITLE = "your own images, one folder per class"
+TITLE = "your own images: one folder per class, or a table"
 IMAGES: int | None = None
 CLASSES: tuple[str, ...] | None = None
 CHANNELS = 3
@@ -26,10 +28,19 @@ Put the images of every class into a folder of its own and pass the folder above
 
     DIR/
       benign/       the folders' names are the names of the classes
-      malignant/    png, jpg, bmp, tif, gif or webp; of two classes the second is the positive one"""
+      malignant/    png, jpg, bmp, tif, gif or webp; of two classes the second is the positive one
+
+DIR/train/benign, DIR/val/… and DIR/test/… will do as well: train and val are searched, test is kept for the report.
+Or pass a table with --table labels.csv (or .parquet): columns image and label; for several labels label_<name>; for
+masks mask; optionally group (the patient), split and source."""
 
 
-def read(root: Path) -> ImageDataset:
+def read(root: Path | None, table: Path | None = None) -> ImageDataset:
+    """Below `root`, or below the table's folder."""
+    if table is not None:
+        return from_table("images", table, root)
+    if root is None:
+        raise InputError(f"--data DIR is missing\n{OBTAIN}")
     return from_class_folders("images", root)
 
 
@@ -37,30 +48,22 @@ def from_class_folders(name: str, root: Path, classes: tuple[str, ...] | None = 
     """The images of a folder with one folder per class; `classes` names them by target, None takes all."""
     folders = class_folders(root, None if classes is None else {label: target for target, label in enumerate(classes)})
     image_ids = [path.relative_to(folders.root).as_posix() for path in folders.paths]
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in folders.paths]
-    first_with: dict[str, str] = {}
-    for image_id, digest in zip(image_ids, hashes, strict=True):
-        first_with.setdefault(digest, image_id)
+    content = contents(folders.paths)
     table = pl.DataFrame(
         {
             "image_id": image_ids,
             "path": [str(path.absolute()) for path in folders.paths],
             "target": folders.targets,
-            "group": [first_with[digest] for digest in hashes],
+            "group": groups(image_ids, content),
+            "content": content,
         }
     )
-    rows = zip(image_ids, hashes, map(str, folders.targets), table["group"], strict=True)
     return ImageDataset(
         name=name,
-        table=table,
+        table=table if folders.splits is None else table.with_columns(split=pl.Series(folders.splits)),
         classes=folders.classes,
-        decoder=_decode,
+        decoder=FileDecoder("RGB"),
         channels=3,
         origin=str(root),
-        digest=content_digest(part for row in sorted(rows) for part in row),
         skipped=folders.skipped,
     )
-
-
-def _decode(row: dict[str, Any]) -> np.ndarray:
-    return decode_file(Path(row["path"]), "RGB")

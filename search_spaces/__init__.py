@@ -4,7 +4,8 @@
 
 - `EXPERIMENT`: metric, folds and budget; `DEMO`, optional: the same for `--demo`;
 - `search_space(trial) -> dict`: every argument of one `TrialConfig`, asking `trial` for those that are searched;
-- `PUBLISHED`: configurations from reports, optional; they are run first, and marked.
+- `PUBLISHED`: configurations from reports, optional; they are run first, and marked;
+- `SEGMENTATION` and `segmentation_space(trial)`, optional: the same where a user's own table has masks.
 """
 
 import importlib
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import datasets
+from datasets.dataset import Kind
 from trainables.protocol import Precision
 
 Space = Callable[[Any], dict[str, Any]]
@@ -55,6 +57,23 @@ def space_of(task: str) -> ModuleType:
     """The search space module of a task, or an `InputError` with the nearest name."""
     datasets.task(task)
     return importlib.import_module(f"search_spaces.{task}")
+
+
+def experiment_of(task: str, kind: Kind, demonstration: bool) -> Experiment:
+    """What the task's file says of metric, folds and budget for such data."""
+    module = space_of(task)
+    if _has_masks_beside(module, kind):
+        return module.SEGMENTATION
+    return getattr(module, "DEMO", module.EXPERIMENT) if demonstration else module.EXPERIMENT
+
+
+def search_space_of(task: str, kind: Kind) -> Space:
+    module = space_of(task)
+    return module.segmentation_space if _has_masks_beside(module, kind) else module.search_space
+
+
+def _has_masks_beside(module: ModuleType, kind: Kind) -> bool:
+    return kind == "segmentation" and hasattr(module, "SEGMENTATION")
 
 
 def tasks() -> tuple[str, ...]:

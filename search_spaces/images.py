@@ -1,16 +1,19 @@
-"""Your own images, one folder per class: a MobileNet with a searched head and depth, from ImageNet weights.
+"""Your own images: a MobileNet with a searched head and depth, from ImageNet weights; where a table has masks, a small
+encoder and decoder from scratch.
 
     python -m search images --data DIR
+    python -m search images --data DIR --table labels.csv
 
 To search something else, copy this file and `datasets/images.py` under a name of your own: that is a new task.
 """
 
 from typing import Any
 
-from search_spaces import Experiment, parts
+from search_spaces import Experiment, parts, warwick
 from search_spaces.covid import BACKBONES
 
 EXPERIMENT = Experiment(metric="balanced_accuracy", folds=5, trials=40, max_epochs=81)
+SEGMENTATION = warwick.EXPERIMENT
 
 
 def search_space(trial: Any) -> dict[str, Any]:
@@ -23,5 +26,10 @@ def search_space(trial: Any) -> dict[str, Any]:
         **parts.optimisation(trial, 1e-6, 1e-2, batch_sizes=(16, 32, 64)),
         **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
         **parts.augmentation(trial),
+        **parts.balance(trial),
         **parts.unfrozen(trial, most_layers=BACKBONES[model]),
     }
+
+
+def segmentation_space(trial: Any) -> dict[str, Any]:
+    return warwick.search_space(trial) | {"image_size_px": 224}

@@ -1,6 +1,8 @@
 """Parts that search spaces share. Each asks the trial for its parameters and returns arguments of `TrialConfig`."""
 
-from typing import Any
+from typing import Any, get_args
+
+from trainables.config import USUAL_AUGMENTATION, Balance
 
 
 def optimisation(trial: Any, lowest_rate: float, highest_rate: float, batch_sizes: tuple[int, ...]) -> dict[str, Any]:
@@ -35,7 +37,11 @@ def unfrozen(trial: Any, most_layers: int) -> dict[str, Any]:
 
 
 def augmentation(trial: Any) -> dict[str, Any]:
-    """The augmentation of svendsen2025 or none: Keras' rotation and zoom of 0.1 are 36 degrees and 10 %."""
-    if not trial.suggest_categorical("augment", (False, True)):
-        return {}
-    return {"flip": True, "rotation_deg": 36.0, "zoom": 0.1, "contrast": 0.1}
+    """The augmentation of svendsen2025 or none."""
+    return dict(USUAL_AUGMENTATION) if trial.suggest_categorical("augment", (False, True)) else {}
+
+
+def balance(trial: Any, oversample_to: int | None = None) -> dict[str, Any]:
+    """What is done about classes of unequal size; `oversample_to` images of each, where they are oversampled."""
+    chosen = trial.suggest_categorical("balance", get_args(Balance))
+    return {"balance": chosen, "oversample_to": oversample_to if "oversample" in chosen else None}

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import ImageDataset, InputError, load
+from datasets import ImageDataset, InputError, covid, load
 from datasets.covid import phantoms
-from datasets.phantoms import NO_OPACITY
+from datasets.phantoms.chest import NO_OPACITY
 
 
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Path:
-    """Five COVID and four normal films that decode, all different but for one copy, among junk."""
+    """Six COVID and three normal films that decode, all different but for one copy, among junk."""
     root = tmp_path / "covid-19-vs-normal-chest-x-rays"
     covid, normal = root / "COVID/COVID", root / "NORMAL/NORMAL"
     for folder in (covid, normal, root / "__MACOSX"):
@@ -31,7 +31,7 @@ def kaggle(tmp_path: Path) -> Path:
     film.convert("RGB").convert("CMYK").save(normal / "cmyk.jpeg")
     film.rotate(180).save(normal / "upside_down.jpg", exif=upside_down, quality=95)
     film.save(normal / "palette.tiff")
-    (normal / "copy.png").write_bytes((covid / "gray.png").read_bytes())
+    (covid / "copy.png").write_bytes((covid / "gray.png").read_bytes())
     (normal / "truncated.jpg").write_bytes((covid / "rgb.JPG").read_bytes()[:2000])
     (normal / "empty.png").touch()
     (covid / ".DS_169665.jpg").write_bytes((covid / "gray.png").read_bytes())
@@ -47,7 +47,7 @@ def read(root: Path) -> ImageDataset:
 def test_class_is_the_first_folder_and_covid_is_positive(kaggle: Path) -> None:
     films = read(kaggle)
     assert films.classes == ("NORMAL", "COVID")
-    assert films.counts == {"NORMAL": 4, "COVID": 5}
+    assert films.counts == {"NORMAL": 3, "COVID": 6}
     targets = dict(zip(films.table["image_id"], films.targets, strict=True))
     assert targets["COVID/COVID/gray.png"] == 1
     assert targets["NORMAL/NORMAL/cmyk.jpeg"] == 0
@@ -66,7 +66,8 @@ def test_every_film_looks_the_same_whatever_its_format(kaggle: Path) -> None:
 
 
 def test_all_that_is_left_out_has_its_reason(kaggle: Path) -> None:
-    reasons = {file.path: file.reason for file in read(kaggle).skipped}
+    films = read(kaggle)
+    reasons = {file.path: file.reason for file in (*films.skipped, *films.dropped)}
     assert set(reasons) == {
         ".DS_Store",
         "COVID/COVID/.DS_169665.jpg",
@@ -76,16 +77,32 @@ def test_all_that_is_left_out_has_its_reason(kaggle: Path) -> None:
         "__MACOSX",
         "metadata.csv",
     }
-    assert reasons["NORMAL/NORMAL/empty.png"] == "empty, 0 bytes"
-    assert reasons["NORMAL/NORMAL/truncated.jpg"].startswith("broken image")
+    assert reasons["NORMAL/NORMAL/empty.png"] == "corrupt: empty, 0 bytes"
+    assert reasons["NORMAL/NORMAL/truncated.jpg"].startswith("corrupt: broken image")
     assert reasons["metadata.csv"] == "not an image"
 
 
 def test_byte_identical_films_share_a_group_and_others_do_not(kaggle: Path) -> None:
-    films = read(kaggle)
+    films = covid.read(kaggle)
     group = dict(zip(films.table["image_id"], films.table["group"], strict=True))
-    assert group["NORMAL/NORMAL/copy.png"] == group["COVID/COVID/gray.png"]
+    assert group["COVID/COVID/gray.png"] == group["COVID/COVID/copy.png"]
     assert len(set(group.values())) == len(films) - 1
+
+
+def test_reading_lists_what_does_not_decode_and_loading_drops_it(kaggle: Path) -> None:
+    broken = {"NORMAL/NORMAL/empty.png", "NORMAL/NORMAL/truncated.jpg"}
+    assert broken <= set(covid.read(kaggle).table["image_id"])
+    films = read(kaggle)
+    assert not broken & set(films.table["image_id"])
+    assert broken == {image.path for image in films.dropped}
+
+
+def test_folder_of_broken_films_is_a_clear_error(kaggle: Path) -> None:
+    for path in (*kaggle.glob("*/*/*.*g"), *kaggle.glob("*/*/*.tiff")):
+        path.write_bytes(b"")
+    with pytest.raises(InputError) as error:
+        read(kaggle)
+    assert str(kaggle) in str(error.value)
 
 
 def test_folder_above_gives_the_same_data_set(kaggle: Path) -> None:
@@ -104,8 +121,10 @@ def test_digest_changes_with_bytes_and_labels_only(kaggle: Path) -> None:
 
 
 def test_wrong_folder_says_what_is_expected(tmp_path: Path, kaggle: Path) -> None:
-    with pytest.raises(InputError, match=r"no such folder; expected .*NORMAL, COVID"):
+    with pytest.raises(InputError, match=r"missing: no such file or folder"):
         read(tmp_path / "missing")
+    with pytest.raises(InputError, match=r"no such folder; expected .*NORMAL, COVID"):
+        covid.read(tmp_path / "missing")
     with pytest.raises(InputError, match="images of one class only"):
         read(kaggle / "COVID")
 
@@ -136,17 +155,17 @@ def test_phantoms_have_the_size_of_the_real_task_and_say_what_they_are() -> None
 
 
 def test_phantom_depends_on_its_seed_and_number_only() -> None:
-    few, many, others = phantoms(per_class=3), phantoms(per_class=5), phantoms(seed=1, per_class=3)
+    few, many, others = phantoms(images=6), phantoms(images=10), phantoms(seed=1, images=6)
     assert many.table[:6].equals(few.table)
     assert np.array_equal(few.decode(5), pickle.loads(pickle.dumps(many)).decode(5))
     assert not np.array_equal(few.decode(5), others.decode(5))
     assert len({few.digest, many.digest, others.digest}) == 3
-    assert few.digest == phantoms(per_class=3).digest
+    assert few.digest == phantoms(images=6).digest
 
 
 def test_perfect_observer_reaches_the_stated_accuracy() -> None:
-    films = phantoms(per_class=4000)
-    shown = films.table["shows_opacities"].to_numpy()
+    films = phantoms(images=8000)
+    shown = films.table["appearance"].to_numpy() == 1
     accuracy = (shown == (films.targets == 1)).mean()
     spread = np.sqrt(NO_OPACITY * (1 - NO_OPACITY) / 4000) / 2
     assert films.best_accuracy == pytest.approx(accuracy, abs=4 * spread)
@@ -154,6 +173,13 @@ def test_perfect_observer_reaches_the_stated_accuracy() -> None:
 
 
 def test_no_two_phantoms_are_alike() -> None:
-    films = phantoms(per_class=10)
+    films = phantoms(images=20)
     assert len({hashlib.sha256(films.decode(i).tobytes()).digest() for i in range(len(films))}) == len(films)
-    assert phantoms(per_class=4000).table["draw"].n_unique() == 8000
+    assert phantoms(images=8000).table["draw"].n_unique() == 8000
+
+
+def test_planted_films_look_like_films(tmp_path: Path) -> None:
+    films = phantoms(images=120, plant=("duplicates", "text", "source"))
+    assert films.decode(0).shape[2] == 3
+    assert films.table["content"].n_unique() < len(films)
+    assert "planted: duplicates, source, text" in films.origin

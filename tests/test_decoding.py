@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from datasets import InputError
-from datasets.decoding import class_folders, decode_file, find_images, undecodable
+from datasets.decoding import FileDecoder, MaskDecoder, decode_file, decode_mask, upright_size
+from datasets.folders import class_folders, contents, find_images, groups
 
 GRAY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
@@ -20,6 +21,15 @@ def picture(path: Path, gray: int = 128, size: tuple[int, int] = (6, 4)) -> Path
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", size, gray).save(path)
     return path
+
+
+def undecodable(path: Path) -> str | None:
+    """Why a file does not decode."""
+    try:
+        decode_file(path, "RGB")
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def noisy(path: Path) -> Path:
@@ -123,6 +133,115 @@ def test_sixteen_bit_tiff_with_white_as_zero_is_inverted(tmp_path: Path) -> None
     assert decode_file(path, "L")[:, :, 0].tolist() == [[255, 251, 0]]
 
 
+# Reduced size
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "read"),
+    [
+        ((800, 600), None, (800, 600)),
+        ((800, 600), 601, (800, 600)),
+        ((800, 600), 600, (800, 600)),
+        ((800, 600), 300, (400, 300)),
+        ((600, 800), 224, (300, 400)),
+        ((801, 601), 70, (101, 76)),
+        ((20, 800), 10, (10, 400)),
+    ],
+)
+def test_jpeg_is_decoded_no_larger_than_needed_and_no_smaller_than_asked(
+    tmp_path: Path, size: tuple[int, int], at_least: int | None, read: tuple[int, int]
+) -> None:
+    Image.radial_gradient("L").resize(size).save(tmp_path / "x.jpg", quality=95)
+    whole, pixels = decode_file(tmp_path / "x.jpg", "L"), decode_file(tmp_path / "x.jpg", "L", at_least)
+    assert pixels.shape == (*read[::-1], 1)
+    assert min(pixels.shape[:2]) >= min(at_least or 0, *size)
+    shrunk = Image.fromarray(whole[:, :, 0]).resize(read, Image.Resampling.BOX)
+    assert np.abs(np.asarray(shrunk).astype(int) - pixels[:, :, 0]).mean() < 3
+
+
+def test_reduced_jpeg_is_put_upright_keeps_its_colours_and_is_found_out_when_truncated(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 32), (200, 40, 60)).save(tmp_path / "x.jpg", exif=exif, quality=100)
+    pixels = FileDecoder("RGB")({"path": str(tmp_path / "x.jpg"), "at_least_px": 8})
+    assert pixels.shape == (16, 8, 3)
+    assert np.abs(pixels.astype(int) - (200, 40, 60)).max() <= 3
+    path = noisy(tmp_path / "y.jpg")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="broken image"):
+        decode_file(path, "RGB", 8)
+
+
+def test_other_formats_come_whole(tmp_path: Path) -> None:
+    noisy(tmp_path / "x.png")
+    assert decode_file(tmp_path / "x.png", "RGB", 8).shape == (64, 64, 3)
+
+
+# Masks
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "I", "F"])
+@pytest.mark.parametrize("white", [255, 1])
+def test_object_is_what_is_not_black_in_every_kind_of_mask(tmp_path: Path, mode: str, white: int) -> None:
+    inside = np.zeros((4, 6), np.uint8)
+    inside[1:3, 2:5] = white
+    image = Image.fromarray(inside)
+    if mode in ("I;16", "I", "F"):
+        image = Image.fromarray(inside.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    elif mode == "P":
+        image = image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+    else:
+        image = image.point(lambda value: value * 255 // white).convert(mode) if mode == "1" else image.convert(mode)
+    path = tmp_path / ("x.tif" if mode in ("I", "F") else "x.png")
+    image.save(path)
+    picture(tmp_path / "image.png")
+    row = {"path": str(tmp_path / "image.png"), "mask_path": str(path)}
+    assert np.array_equal(MaskDecoder()(row)[:, :, 0], (inside > 0).astype(np.uint8))
+
+
+def test_palette_of_classes_keeps_its_indices_wherever_white_and_black_stand(tmp_path: Path) -> None:
+    for palette, indices, expected in (
+        ([0, 0, 0, 128, 0, 0, 0, 128, 0], [0, 1, 2], [0, 1, 2]),
+        ([255, 255, 255, 0, 0, 0], [0, 1, 0], [255, 0, 255]),
+        ([0, 0, 0, 0, 0, 0], [0, 1, 0], [0, 1, 0]),
+    ):
+        image = Image.new("P", (3, 1))
+        image.putpalette(palette)
+        image.putdata(indices)
+        image.save(tmp_path / "x.png")
+        assert decode_mask(tmp_path / "x.png").tolist() == [expected]
+
+
+def test_instances_are_one_class_and_named_classes_are_kept(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 1, 2, 37, 300, 2]], np.uint16)).save(tmp_path / "mask.png")
+    picture(tmp_path / "image.png", size=(6, 1))
+    row = {"path": str(tmp_path / "image.png"), "mask_path": str(tmp_path / "mask.png")}
+    assert MaskDecoder()(row)[0, :, 0].tolist() == [0, 1, 1, 1, 1, 1]
+    assert MaskDecoder(classes=301)(row)[0, 2, 0] == 2
+    with pytest.raises(InputError, match=r"mask\.png: holds the class 300; expected 0 to 2"):
+        MaskDecoder(classes=3)(row)
+
+
+def test_jpeg_masks_are_what_they_were_before_they_were_blurred(tmp_path: Path) -> None:
+    inside = np.zeros((32, 32), np.uint8)
+    inside[9:21, 5:30] = 255
+    Image.fromarray(inside).save(tmp_path / "x.jpg", quality=60)
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "x.jpg")))) > 2
+    assert np.array_equal(decode_mask(tmp_path / "x.jpg"), inside)
+
+
+def test_mask_comes_in_the_size_of_its_upright_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (12, 6)).save(tmp_path / "image.jpg", exif=exif)
+    Image.fromarray(np.array([[0, 7]], np.uint8)).save(tmp_path / "mask.png")
+    assert upright_size(tmp_path / "image.jpg") == (6, 12)
+    mask = MaskDecoder()({"path": str(tmp_path / "image.jpg"), "mask_path": str(tmp_path / "mask.png")})
+    assert mask.shape == (12, 6, 1)
+    assert mask[:, :3].max() == 0
+    assert mask[:, 3:].min() == 1
+
+
 # Files that do not decode
 
 
@@ -173,15 +292,21 @@ def test_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit:
 def test_images_are_found_in_the_order_of_their_paths_and_the_rest_is_reported(tmp_path: Path) -> None:
     for name in ("b/2.JPG", "b/10.png", "a.tiff", "a/z.WebP", "b/.DS_169665.jpg", "__MACOSX/b/._2.png", ".git/x.png"):
         picture(tmp_path / name)
+    for name in ("a/@eaDir/z.WebP/SYNOPHOTO_THUMB_M.jpg", "b/._2.JPG", "b/.thumbnails/2.png", "$RECYCLE.BIN/x.png"):
+        picture(tmp_path / name)
     for name in ("b/Thumbs.db", "labels.csv", ".DS_Store", "no_ending"):
         (tmp_path / name).touch()
     found, skipped = find_images(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.tiff", "a/z.WebP", "b/10.png", "b/2.JPG"]
     assert [(file.path, file.reason.split()[0]) for file in skipped] == [
+        ("$RECYCLE.BIN", "hidden,"),
         (".DS_Store", "hidden,"),
         (".git", "hidden,"),
         ("__MACOSX", "hidden,"),
+        ("a/@eaDir", "hidden,"),
         ("b/.DS_169665.jpg", "hidden,"),
+        ("b/._2.JPG", "hidden,"),
+        ("b/.thumbnails", "hidden,"),
         ("b/Thumbs.db", "not"),
         ("labels.csv", "not"),
         ("no_ending", "not"),
@@ -196,10 +321,12 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / "linked_file.png").symlink_to(tmp_path / "elsewhere/x.png")
     (root / "circle").symlink_to(root)
     (root / "lost.png").symlink_to(tmp_path / "nothing.png")
+    (root / "itself.png").symlink_to(root / "itself.png")
     found, skipped = find_images(root)
     assert [path.relative_to(root).as_posix() for path in found] == ["linked/x.png", "linked_file.png"]
     assert [(file.path, file.reason) for file in skipped] == [
         ("circle", "a link in a circle"),
+        ("itself.png", "a link in a circle"),
         ("lost.png", "a link to nothing"),
     ]
 
@@ -264,7 +391,7 @@ def test_one_named_class_alone_is_not_taken_for_a_folder_above(tmp_path: Path) -
         ((), "no images in it"),
         (("x.png",), "images but no folders"),
         (("a/x.png", "a/y.png"), "one folder with images, a"),
-        (("train/a/x.png", "train/b/x.png", "Test/a/x.png"), "Test, train are parts of a data set, not classes"),
+        (("train/x.png", "Test/x.png"), "Test, train are parts of a data set and hold no folders of classes"),
     ],
 )
 def test_folder_without_classes_is_a_clear_error(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
@@ -287,9 +414,43 @@ def test_wrong_folders_are_a_clear_error(tmp_path: Path) -> None:
         class_folders(tmp_path / "sick" / "1.png")
 
 
-def test_folder_of_broken_images_is_a_clear_error(tmp_path: Path) -> None:
-    for name in ("a/1.png", "b/2.png"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    with pytest.raises(InputError, match="none of its 2 images decodes; the first one: empty, 0 bytes"):
-        class_folders(tmp_path)
+@pytest.mark.parametrize("classes", [None, {"Benign": 0, "malignant": 1}])
+@pytest.mark.parametrize("above", ["", "archive/"])
+def test_parts_above_the_classes_become_splits(tmp_path: Path, above: str, classes: dict[str, int] | None) -> None:
+    for name in ("Train/Benign/1.png", "Train/malignant/2.png", "val/Benign/3.png", "TEST/malignant/deep/4.png"):
+        picture(tmp_path / above / name)
+    picture(tmp_path / above / "Train/loose.png")
+    folders = class_folders(tmp_path, classes)
+    assert folders.root == tmp_path / above
+    assert folders.classes == ("Benign", "malignant")
+    assert folders.splits is not None
+    found = zip((path.name for path in folders.paths), folders.targets, folders.splits, strict=True)
+    assert sorted(found) == [
+        ("1.png", 0, "development"),
+        ("2.png", 1, "development"),
+        ("3.png", 0, "development"),
+        ("4.png", 1, "test"),
+    ]
+    assert [file.path for file in folders.skipped] == [f"{above}Train/loose.png"]
+
+
+def test_classes_may_be_called_like_a_part(tmp_path: Path) -> None:
+    for name in ("plane/1.png", "train/2.png"):
+        picture(tmp_path / name)
+    folders = class_folders(tmp_path)
+    assert (folders.classes, folders.splits) == (("plane", "train"), None)
+
+
+def test_one_part_alone_is_the_folder_above_its_classes(tmp_path: Path) -> None:
+    for name in ("test/a/1.png", "test/b/2.png"):
+        picture(tmp_path / name)
+    folders = class_folders(tmp_path)
+    assert (folders.classes, folders.splits, folders.root) == (("a", "b"), None, tmp_path / "test")
+
+
+def test_files_are_known_by_their_bytes_and_copies_share_a_group(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / name, gray) for name, gray in (("a.png", 1), ("b.png", 2), ("c.png", 1))]
+    found = contents([*paths, tmp_path / "gone.png"])
+    assert found[0] == found[2] != found[1]
+    assert found[3] == f"No such file or directory: {tmp_path / 'gone.png'}"
+    assert groups(["a", "b", "c", "gone"], found) == ["a", "b", "a", "gone"]

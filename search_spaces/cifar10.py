@@ -1,0 +1,29 @@
+"""CIFAR-10: a small CNN at 32 pixels.
+
+    python -m search cifar10 --data DIR                   40 trials, 5 folds of the 50,000
+    python -m search cifar10 --demo --images 3000         10 trials, 3 folds, on 3,000 phantoms
+    python -m search cifar10 --demo                       the same on 50,000 phantoms
+
+On one CPU core an epoch of one fold takes 4 ms per image (measured): with 3,000 phantoms about seven minutes on two
+cores, with all of them about two hours. No result on the real photographs is known here; published is an accuracy of
+about 0.71 on the 10,000. On the phantoms no observer exceeds an accuracy of 0.95.
+"""
+
+from typing import Any
+
+from search_spaces import Experiment, parts
+
+EXPERIMENT = Experiment(metric="accuracy", folds=5, trials=40, max_epochs=27)
+DEMO = Experiment(metric="accuracy", folds=3, trials=10, max_epochs=3)
+
+
+def search_space(trial: Any) -> dict[str, Any]:
+    augment = trial.suggest_categorical("augment", (False, True))
+    return {
+        "model": "digits_cnn",
+        "image_size_px": 32,
+        "patience": 9,
+        **parts.optimisation(trial, 1e-4, 3e-2, batch_sizes=(64, 128, 256)),
+        **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
+        **({"flip": True, "rotation_deg": 10.0, "zoom": 0.1} if augment else {}),
+    }
