@@ -1,26 +1,19 @@
-"""The figures of a report, by plotly: one function each.
+"""The figures of the search, by plotly: one function each. Those of predictions are in `prediction_figures.py`."""
 
-Backgrounds are transparent and the ink is a middle grey that can be read on light and dark pages; a page may give texts
-and grid other colours by CSS. Colours are Okabe and Ito's, told apart by colour-blind readers, and never the only sign.
-Names come from users, and plotly reads HTML: they pass through `_plain`.
-"""
-
-from html import escape
-
-import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
 from analysis.importance import importances
-from analysis.predictions import FPR_GRID, confusion_CC, roc_curves
+from analysis.looks import BLUE, GREY, THIN, VERMILLION, plain, styled
 from analysis.results import Results, Unavailable
-from analysis.trials import mean_std
 from analysis.words import metric_words, score_words
 
-INK, GRID = "#6b7280", "rgba(127, 127, 127, 0.22)"
-BLUE, VERMILLION, GREEN, GREY = "#2a7fb8", "#d55e00", "#009e73", "#8b929c"
-BAND, THIN = "rgba(42, 127, 184, 0.18)", "rgba(42, 127, 184, 0.6)"
+TRAINING_LOSS = {
+    "segmentation": "training (log loss plus one minus soft Dice)",
+    "multitask": "training (all targets, also those not scored)",
+}
+"""Where it is more than the log loss that is drawn beside it."""
 
 
 def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure:
@@ -34,7 +27,8 @@ def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure
     for row, name in enumerate(rows, start=1):
         drawn = [(name, "mean over folds, validation", BLUE, "solid", 2.5)]
         if name == "log_loss" and "train_loss" in curves.columns:
-            drawn.append(("train_loss", "mean over folds, training", VERMILLION, "dash", 2))
+            what = TRAINING_LOSS.get(results.experiment["data"]["kind"], "training")
+            drawn.append(("train_loss", f"mean over folds, {what}", VERMILLION, "dash", 2))
         for drawn_before, fold in enumerate(curves["fold"].unique().sort()):
             one = curves.filter(pl.col("fold") == fold)
             figure.add_scatter(
@@ -72,7 +66,7 @@ def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure
     figure.update_xaxes(title_text="epoch", rangemode="tozero", row=len(rows), col=1)
     if mode == "lines+markers":
         figure.update_xaxes(dtick=1)
-    return _styled(figure, height=260 + 170 * len(rows)).update_layout(hovermode="x")
+    return styled(figure, height=260 + 170 * len(rows)).update_layout(hovermode="x")
 
 
 def optimization_history(results: Results, trials: pl.DataFrame) -> go.Figure:
@@ -104,7 +98,7 @@ def optimization_history(results: Results, trials: pl.DataFrame) -> go.Figure:
     for letter, row in zip(_letters(published.height), published.iter_slices(1), strict=True):
         symbol = "diamond" if row["state"].item() == "finished" else "diamond-open"
         marker = {"symbol": symbol, "color": VERMILLION, "size": 11, "line": {"width": 1.5, "color": VERMILLION}}
-        _points(figure, row, f"{letter}  published: {_plain(row['published'].item())}", marker, letter)
+        _points(figure, row, f"{letter}  published: {plain(row['published'].item())}", marker, letter)
     failed = trials.filter(pl.col("state") == "failed")
     if not failed.is_empty():  # without a score they have no height: a row of crosses on the floor
         figure.add_scatter(
@@ -119,7 +113,7 @@ def optimization_history(results: Results, trials: pl.DataFrame) -> go.Figure:
         figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
     figure.update_xaxes(title_text="trial")
     figure.update_layout(yaxis={"title": {"text": f"{metric}, mean over folds"}})
-    return _styled(figure, height=430 + 11 * published.height)
+    return styled(figure, height=430 + 11 * published.height)
 
 
 def parameter_importances(results: Results, trials: pl.DataFrame) -> go.Figure:
@@ -129,7 +123,7 @@ def parameter_importances(results: Results, trials: pl.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             x=values,
-            y=[f"{_plain(name)} " for name in names],
+            y=[f"{plain(name)} " for name in names],
             orientation="h",
             marker={"color": BLUE},
             text=[f"{value:.0%}" for value in values],
@@ -140,87 +134,7 @@ def parameter_importances(results: Results, trials: pl.DataFrame) -> go.Figure:
     )
     figure.update_xaxes(tickformat=".0%", title_text="share of the importance", range=[0, max(values) * 1.15])
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True, ticks="")
-    return _styled(figure, height=110 + 27 * len(names)).update_layout(bargap=0.35)
-
-
-def confusion_matrix(results: Results, number: int) -> go.Figure:
-    """Images per true and predicted class; the shade is the share of the true class."""
-    counts_CC = confusion_CC(results.targets, results.out_of_fold(number))
-    shares_CC = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
-    names = [_plain(name) for name in results.classes]
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares_CC,
-            zmin=0,
-            zmax=1,
-            x=names,
-            y=names,
-            text=counts_CC,
-            texttemplate="%{text}",
-            # No darker than this, so that the page's ink can be read on every cell, on light and dark pages.
-            colorscale=[[0, "rgba(42, 127, 184, 0.05)"], [1, "rgba(42, 127, 184, 0.6)"]],
-            showscale=False,
-            xgap=3,
-            ygap=3,
-            textfont={"size": 18 if len(names) <= 4 else 13},
-            hovertemplate="%{text} images of %{y},<br>predicted %{x}<extra></extra>",
-        )
-    )
-    figure.update_xaxes(title_text="predicted", showgrid=False, automargin=True, type="category", zeroline=False)
-    figure.update_yaxes(
-        title_text="true", showgrid=False, automargin=True, type="category", autorange="reversed", zeroline=False
-    )
-    return _styled(figure, height=200 + 56 * max(4, len(names)))
-
-
-def roc(results: Results, number: int) -> go.Figure:
-    """The ROC curve of each fold, their mean and a band of one standard deviation."""
-    tpr, areas = roc_curves(results.targets, results.out_of_fold(number), results.validated_in)
-    if not areas:
-        raise Unavailable("No fold holds images of two classes, so there is no ROC curve.")
-    mean, std = tpr.mean(0), tpr.std(0, ddof=1) if len(tpr) > 1 else 0
-    low, high = np.clip(mean - std, 0, 1), np.clip(mean + std, 0, 1)
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": GREY, "width": 1, "dash": "dot"},
-        name="guessing",
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=np.concatenate([FPR_GRID, FPR_GRID[::-1]]),
-        y=np.concatenate([high, low[::-1]]),
-        fill="toself",
-        mode="lines",
-        fillcolor=BAND,
-        line={"width": 0},
-        name="mean ± standard deviation",
-        hoverinfo="skip",
-    )
-    for fold, (curve, area) in enumerate(zip(tpr, areas, strict=True)):
-        figure.add_scatter(
-            x=np.append(0, FPR_GRID),
-            y=np.append(0, curve),
-            mode="lines",
-            line={"color": THIN, "width": 1},
-            name="each fold",
-            legendgroup="fold",
-            showlegend=fold == 0,
-            hovertemplate=f"fold {fold}, area {area:.3f}<extra></extra>",
-        )
-    figure.add_scatter(
-        x=np.append(0, FPR_GRID),
-        y=np.append(0, mean),
-        mode="lines",
-        line={"color": BLUE, "width": 2.5},
-        name=f"mean, area {score_words(*mean_std(areas))}",
-        hovertemplate="%{y:.3f} at %{x:.2f}<extra></extra>",
-    )
-    figure.update_xaxes(title_text="false-positive rate", range=[-0.01, 1.01])
-    figure.update_yaxes(title_text="true-positive rate", range=[-0.01, 1.02])
-    return _styled(figure, height=470)
+    return styled(figure, height=110 + 27 * len(names)).update_layout(bargap=0.35)
 
 
 def _points(figure: go.Figure, rows: pl.DataFrame, name: str, marker: dict[str, object], letter: str = "") -> None:
@@ -243,30 +157,3 @@ def _points(figure: go.Figure, rows: pl.DataFrame, name: str, marker: dict[str, 
 def _letters(count: int) -> list[str]:
     """A, B, … Z, A2, B2, …"""
     return [chr(ord("A") + i % 26) + (str(i // 26 + 1) if i >= 26 else "") for i in range(count)]
-
-
-def _plain(name: str) -> str:
-    return escape(name, quote=False)
-
-
-def _styled(figure: go.Figure, height: int) -> go.Figure:
-    axes = {
-        "gridcolor": GRID,
-        "linecolor": GRID,
-        "zeroline": False,
-        "title": {"standoff": 10, "font": {"size": 13}},
-        "automargin": True,
-    }
-    figure.update_xaxes(**axes, fixedrange=True)
-    figure.update_yaxes(**axes, fixedrange=True)
-    return figure.update_layout(
-        template="none",
-        height=height,
-        autosize=True,
-        paper_bgcolor="rgba(0, 0, 0, 0)",
-        plot_bgcolor="rgba(0, 0, 0, 0)",
-        font={"color": INK, "size": 13, "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"},
-        margin={"l": 56, "r": 14, "t": 16, "b": 48},
-        legend={"orientation": "h", "x": 0, "y": -62 / (height - 130), "yanchor": "top", "bgcolor": "rgba(0, 0, 0, 0)"},
-        hoverlabel={"bgcolor": "#1f2937", "bordercolor": "#1f2937", "font": {"color": "#ffffff"}},
-    )

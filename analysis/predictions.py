@@ -1,14 +1,19 @@
-"""What out-of-fold predictions say: confusion, recall per class, ROC curves per fold.
+"""What out-of-fold predictions say: confusion, recall per class, ROC curves per fold; of masks, how they are spread.
 
-N images, C classes; a predicted class is the one with the highest probability.
+N images (each as often as there are repeats), C classes; a predicted class is the one with the highest probability.
 """
 
+from typing import Any
+
 import numpy as np
+import polars as pl
 
 from analysis.trials import mean_std
 
 FPR_GRID = np.linspace(0, 1, 101)
 """False-positive rates at which the curves of the folds are averaged."""
+EDGES = np.linspace(0, 1, 21)
+"""Of the bins in which scores of images are counted."""
 
 
 def confusion_CC(targets_N: np.ndarray, probabilities_NC: np.ndarray) -> np.ndarray:
@@ -53,6 +58,18 @@ def roc_curves(
             tpr.append(np.mean([np.interp(FPR_GRID, x, y) for x, y in drawn], axis=0))
             areas.append(float(np.mean([np.trapezoid(y, x) for x, y in drawn])))
     return np.array(tpr), areas
+
+
+def distribution(scores_N: np.ndarray) -> list[int]:
+    """Images in each bin of `EDGES`; a bin holds its lower edge, the last one both."""
+    counts: list[int] = np.histogram(scores_N, EDGES)[0].tolist()
+    return counts
+
+
+def worst(image_ids: pl.Series, scores: dict[str, np.ndarray], count: int) -> list[dict[str, Any]]:
+    """The images with the lowest first score, lowest first: image_id and scores, means over repeats."""
+    by_image = pl.DataFrame({"image_id": image_ids, **scores}).group_by("image_id").agg(pl.col(*scores).mean())
+    return by_image.sort(next(iter(scores)), "image_id").head(count).to_dicts()
 
 
 def _roc(positive_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import jinja2
 import plotly.graph_objects as go
 import plotly.offline
 
-from analysis import figures
+from analysis import figures, prediction_figures
 from analysis.results import Results, Unavailable
 from analysis.summary import STATES, summary, summary_of
 from analysis.trials import best, trials
-from analysis.words import configuration_words, metric_words, score_words, time_words
+from analysis.words import configuration_words, folds_words, metric_words, score_words, time_words
 from datasets import InputError
 
 __all__ = ["summary", "write_report"]
@@ -27,13 +28,17 @@ __all__ = ["summary", "write_report"]
 def write_report(folder: Path) -> Path:
     """Writes trials.parquet, report.html and report.md into a results folder and returns the path of report.html."""
     results, table = Results.open(folder), trials(folder)
-    context = {"s": summary_of(results, table), "states": STATES}
+    context = {"s": summary_of(results, table), "states": STATES, "folds": folds_words(results.experiment)}
     winner = best(table, results.experiment["mode"])
     number, best_epoch = (winner["number"], winner["best_epoch"]) if winner else (-1, -1)
+    of_predictions: tuple[Callable[[Results, int], go.Figure], ...] = (
+        (prediction_figures.dice_distribution,)
+        if results.has_masks
+        else (prediction_figures.confusion_matrix, prediction_figures.roc)
+    )
     drawn = {
         "learning_curves": _drawn(lambda: figures.learning_curves(results, number, best_epoch), winner),
-        "confusion_matrix": _drawn(lambda: figures.confusion_matrix(results, number), winner),
-        "roc": _drawn(lambda: figures.roc(results, number), winner),
+        **{figure.__name__: _drawn(partial(figure, results, number), winner) for figure in of_predictions},
         "optimization_history": _drawn(lambda: figures.optimization_history(results, table)),
         "parameter_importances": _drawn(lambda: figures.parameter_importances(results, table)),
     }
@@ -90,6 +95,7 @@ _environment = jinja2.Environment(
 )
 _environment.filters |= {
     "cell": _cell,
+    "many": lambda images: f"{images if isinstance(images, int) else len(images):,}",
     "configuration": lambda params: configuration_words(params, list(params)),
     "date": _date,
     "metric": metric_words,

@@ -2,10 +2,12 @@
 
     results/<name>/
       experiment.json            what was run, on which data, with which versions
-      folds.parquet              one row per image: image_id, target, group, fold
+      folds.parquet              one row per repeat and image: image_id, targets, group, repeat, fold
       study.db                   the searcher's study
       trials/0007/reports.jsonl  one line per report, oldest first
-      trials/0007/checkpoint_*/  predictions.parquet, one column per class, and checkpoint.json
+      trials/0007/checkpoint_*/  predictions.parquet, whose rows are those of folds.parquet, and checkpoint.json
+
+Columns of predictions are the classes, of several targets `target:class`, and for masks the scores of each image.
 
 Everything here is written while a search runs and may be cut off by a crash: reading takes what is whole.
 """
@@ -34,15 +36,51 @@ class Skipped(TypedDict):
     reason: str
 
 
+class Target(TypedDict):
+    name: str
+    classes: list[str]
+    scored: bool
+
+
+class Finding(TypedDict):
+    """Of the audit."""
+
+    check: str
+    severity: str
+    title: str
+    images: list[str] | int
+    """Which, or only how many."""
+    remedy: str
+
+
 class Data(TypedDict):
     images: int
     classes: list[str]
     counts: dict[str, int]
-    kind: Literal["binary", "multiclass"]
+    kind: Literal["binary", "multiclass", "multitask", "segmentation"]
     digest: str
     origin: str
     best_accuracy: float | None
     skipped: list[Skipped]
+    dropped: list[Skipped]
+    target_name: str
+    further: list[Target]
+    splits: dict[str, int]
+    repeats: int
+    leave_source_out: bool
+    findings: list[Finding]
+
+
+SINCE: dict[str, Any] = {
+    "dropped": [],
+    "target_name": "label",
+    "further": [],
+    "splits": {"test": 0},
+    "repeats": 1,
+    "leave_source_out": False,
+    "findings": [],
+}
+"""Keys of `Data` that came later, with what they were before there were any: old results still open."""
 
 
 class Session(TypedDict):
@@ -84,7 +122,7 @@ class Results:
     folder: Path
     experiment: Experiment
     folds: pl.DataFrame
-    """One row per image, in the order of all predictions: image_id, target, group, fold."""
+    """One row per repeat and image, in the order of all predictions: image_id, target, group, fold, …"""
 
     @staticmethod
     def open(folder: Path) -> "Results":
@@ -100,6 +138,7 @@ class Results:
         missing = Experiment.__required_keys__ - set(experiment)
         if missing:
             raise InputError(f"{folder / 'experiment.json'} lacks: {', '.join(sorted(missing))}")
+        experiment["data"] = SINCE | experiment["data"]
         try:
             folds = pl.read_parquet(folder / "folds.parquet", glob=False)
         except (FileNotFoundError, pl.exceptions.PolarsError) as error:
@@ -111,20 +150,31 @@ class Results:
         return self.experiment["data"]["classes"]
 
     @property
+    def has_masks(self) -> bool:
+        return self.experiment["data"]["kind"] == "segmentation"
+
+    @property
     def targets(self) -> np.ndarray:
-        """int64, shape (images,)."""
+        """Of the first target, int64, shape (repeats * images,)."""
         return self.folds["target"].to_numpy()
 
     @property
     def validated_in(self) -> np.ndarray:
-        """int64, shape (images,): the fold in which each image is validated."""
+        """int64, shape (repeats * images,): the fold in which each image is validated; counts on over repeats."""
         return self.folds["fold"].to_numpy()
 
     def trial_folder(self, number: int) -> Path:
         return trial_folder(self.folder, number)
 
     def out_of_fold(self, number: int) -> np.ndarray:
-        """Probabilities at the trial's best epoch, shape (images, classes), of its newest whole checkpoint."""
+        """Probabilities of the first target's classes, shape (repeats * images, classes)."""
+        data = self.experiment["data"]
+        return self.predictions(
+            number, [f"{data['target_name']}:{name}" for name in self.classes] if data["further"] else self.classes
+        )
+
+    def predictions(self, number: int, columns: list[str]) -> np.ndarray:
+        """Of the trial's best epoch, shape (repeats * images, columns), of its newest whole checkpoint."""
         checkpoint = last_checkpoint(self.trial_folder(number))
         if checkpoint is None:
             raise Unavailable(f"Trial {number} has no whole checkpoint, so its predictions are not known.")
@@ -132,15 +182,15 @@ class Results:
             predictions = pl.read_parquet(checkpoint / "predictions.parquet", glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise Unavailable(f"The predictions of trial {number} are damaged: {error}") from None
-        if predictions.height != self.folds.height or not set(self.classes) <= set(predictions.columns):
+        if predictions.height != self.folds.height or not set(columns) <= set(predictions.columns):
             raise Unavailable(
                 f"The predictions of trial {number} do not fit folds.parquet: {predictions.height} rows and columns "
-                f"{', '.join(predictions.columns)}, not {self.folds.height} rows and {', '.join(self.classes)}."
+                f"{', '.join(predictions.columns)}, not {self.folds.height} rows and {', '.join(columns)}."
             )
-        probabilities = predictions.select(self.classes).to_numpy().astype(np.float64)
-        if not np.isfinite(probabilities).all():
+        values = predictions.select(columns).to_numpy().astype(np.float64)
+        if not np.isfinite(values).all():
             raise Unavailable(f"The predictions of trial {number} are not finite.")
-        return probabilities
+        return values
 
     def curves(self, number: int) -> pl.DataFrame:
         """One row per epoch and fold: epoch, fold and what was measured (train_loss, log_loss, …), sorted."""

@@ -1,18 +1,20 @@
 """`summary`: every figure of a report, ready for JSON; the report itself prints nothing else."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from analysis.importance import importances
-from analysis.predictions import FPR_GRID, confusion_CC, recalls, roc_curves
-from analysis.results import Results, Unavailable
-from analysis.trials import mean_std, ranked, trials
+from analysis.predictions import EDGES, FPR_GRID, confusion_CC, distribution, recalls, roc_curves, worst
+from analysis.results import Results, Skipped, Unavailable
+from analysis.trials import mean_std, ranked, std_of, trials
 from analysis.words import configuration_words, params_of, same, telling
 
-TOP = 10
+TOP, WORST = 10, 5
 TRIAL = (
     "rank", "number", "published", "state", "score", "score_std", "fold_scores", "epochs", "best_epoch", "seconds",
     "trainable_parameters", "total_parameters", "error",
@@ -44,6 +46,7 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "metric": experiment["metric"],
         "mode": experiment["mode"],
         "folds": experiment["folds"],
+        "repeats": experiment["data"]["repeats"],
         "scored": order.height,
         "best": best,
         "top": top,
@@ -51,10 +54,12 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "same_in_all_trials": same(table),
         "history": table.select("number", "published", "state", "score", "score_std", "epochs", "seconds").to_dicts(),
         "curve": results.curves(best["number"]).to_dicts() if best else [],
+        "targets": _targets(results, best),
         "predictions": _predictions(results, best),
         "importances": _importances(results, table),
         "budget": _budget(table),
-        "data": experiment["data"] | {"groups": results.folds["group"].n_unique()},
+        "data": experiment["data"]
+        | {"groups": results.folds["group"].n_unique(), "dropped_for": _counted(experiment["data"]["dropped"])},
         "errors": table.filter(pl.col("error").is_not_null()).select("number", "error").head(TOP).to_dicts(),
         "run": {
             name: experiment[name]
@@ -67,11 +72,11 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
 
 
 def _trial(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    metrics = [name.removesuffix("_std") for name in row if name.endswith("_std") and name != "score_std"]
+    metrics = [name for name in row if std_of(name) in row and name != "score" and row[name] is not None]
     params = params_of(row)
     return {
         **{name: row[name] for name in TRIAL},
-        "metrics": {name: {"mean": row[name], "std": row[f"{name}_std"]} for name in metrics if row[name] is not None},
+        "metrics": {name: {"mean": row[name], "std": row[std_of(name)]} for name in metrics},
         "configuration": configuration_words(params, names),
         "params": params,
     }
@@ -88,14 +93,42 @@ def _gain(best: dict[str, Any] | None, other: dict[str, Any], mode: str) -> dict
     return {"mean": mean, "std": std}
 
 
+def _targets(results: Results, best: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Each target's own metrics in the best trial; empty where there is only one target."""
+    data = results.experiment["data"]
+    if best is None or not data["further"]:
+        return []
+    first = {"name": data["target_name"], "classes": data["classes"], "scored": True}
+    targets = []
+    for target in (first, *data["further"]):
+        parted = ((name.partition(":"), values) for name, values in best["metrics"].items())
+        own = {metric: values for (metric, _, of_target), values in parted if of_target == target["name"]}
+        targets.append({**target, "metrics": own})
+    return targets
+
+
 def _predictions(results: Results, best: dict[str, Any] | None) -> dict[str, Any]:
-    """Of the best trial, out of fold: images per true (row) and predicted (column) class, and each class's recall."""
+    """Of the best trial, out of fold: see `_of_classes` and `_of_masks`."""
     try:
         if best is None:
             raise Unavailable("No trial has a score yet.")
-        probabilities_NC = results.out_of_fold(best["number"])
+        return (_of_masks if results.has_masks else _of_classes)(results, best["number"])
     except Unavailable as reason:
         return {"note": str(reason)}
+
+
+def _of_masks(results: Results, number: int) -> dict[str, Any]:
+    """How the images' Dice is spread, and the images with the lowest."""
+    dice_N, iou_N = results.predictions(number, ["dice", "iou"]).T
+    return {
+        "dice": {"edges": EDGES.tolist(), "images": distribution(dice_N), "median": float(np.median(dice_N))},
+        "worst": worst(results.folds["image_id"], {"dice": dice_N, "iou": iou_N}, WORST),
+    }
+
+
+def _of_classes(results: Results, number: int) -> dict[str, Any]:
+    """Images per true (row) and predicted (column) class of the first target, and each class's recall."""
+    probabilities_NC = results.out_of_fold(number)
     means_stds = recalls(results.targets, probabilities_NC, results.validated_in)
     rates, areas = roc_curves(results.targets, probabilities_NC, results.validated_in)
     return {
@@ -106,6 +139,11 @@ def _predictions(results: Results, best: dict[str, Any] | None) -> dict[str, Any
             name: {"mean": mean, "std": std} for name, (mean, std) in zip(results.classes, means_stds, strict=True)
         },
     }
+
+
+def _counted(dropped: list[Skipped]) -> dict[str, int]:
+    """Images per reason, without what a reason says of the single image behind its colon; most first."""
+    return dict(Counter(image["reason"].partition(":")[0] for image in dropped).most_common())
 
 
 def _importances(results: Results, table: pl.DataFrame) -> dict[str, Any]:

@@ -6,7 +6,16 @@ from rich.text import Text
 
 from analysis.results import Experiment
 from analysis.trials import ranked
-from analysis.words import configuration_words, metric_words, params_of, same, score_words, telling, time_words
+from analysis.words import (
+    configuration_words,
+    folds_words,
+    metric_words,
+    params_of,
+    same,
+    score_words,
+    telling,
+    time_words,
+)
 
 
 def best_trials_table(trials: pl.DataFrame, experiment: Experiment, top: int = 10) -> Table:
@@ -49,6 +58,6 @@ def best_trials_table(trials: pl.DataFrame, experiment: Experiment, top: int = 1
 def _caption(trials: pl.DataFrame, experiment: Experiment) -> str:
     metric, better = metric_words(experiment["metric"]), "higher" if experiment["mode"] == "max" else "lower"
     equal = same(trials)
-    return f"{metric}: mean ± standard deviation over {experiment['folds']} folds; {better} is better." + (
+    return f"{metric}: mean ± standard deviation over {folds_words(experiment)}; {better} is better." + (
         f" The same in all trials: {configuration_words(equal, list(equal))}." if equal else ""
     )

@@ -2,7 +2,8 @@
 
 Every frame has the columns of `SCHEMA`, `METRICS` (mean and standard deviation over folds) and `PARAMETERS` with the
 same types, so that frames of several experiments stack with `pl.concat(frames, how="diagonal")`. A metric or parameter
-that is not listed here becomes a further column: of numbers, truth values or text; anything else as JSON text.
+that is not listed here becomes a further column: of numbers, truth values or text; anything else as JSON text. Where
+there are several targets, each has its own metrics, `accuracy:side` and `accuracy_std:side`.
 """
 
 import json
@@ -31,7 +32,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "total_parameters": pl.Int64(),
     "error": pl.String(),
 }
-METRICS = ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")
+METRICS = ("auroc", "accuracy", "balanced_accuracy", "f1", "dice", "iou", "log_loss")
 PARAMETERS: dict[str, pl.DataType] = {
     "model": pl.String(),
     "image_size_px": pl.Int64(),
@@ -47,10 +48,14 @@ PARAMETERS: dict[str, pl.DataType] = {
     "dropout": pl.Float64(),
     "pooling": pl.String(),
     "unfrozen_layers": pl.Int64(),  # null: the whole network
+    "batch_norm": pl.Boolean(),
     "flip": pl.Boolean(),
     "rotation_deg": pl.Float64(),
     "zoom": pl.Float64(),
     "contrast": pl.Float64(),
+    "balance": pl.String(),
+    "oversample_to": pl.Int64(),  # null: as many as the largest class of the fold, or not oversampled
+    "auxiliary_weight": pl.Float64(),
 }
 DIVERGED = "no finite score: the training diverged"
 
@@ -70,7 +75,7 @@ def trials(folder: Path) -> pl.DataFrame:
     for name in metrics:
         means_stds = [row["metrics"].get(name, (None, None)) for row in rows]
         columns.append(pl.Series(name, [mean for mean, _ in means_stds], pl.Float64))
-        columns.append(pl.Series(f"{name}_std", [std for _, std in means_stds], pl.Float64))
+        columns.append(pl.Series(std_of(name), [std for _, std in means_stds], pl.Float64))
     for name in params:
         values = [row["params"].get(name) for row in rows]
         columns.append(_parameter(f"param.{name}", values, PARAMETERS.get(name)))
@@ -86,6 +91,12 @@ def ranked(trials: pl.DataFrame, mode: Mode) -> pl.DataFrame:
 def best(trials: pl.DataFrame, mode: Mode) -> dict[str, Any] | None:
     """The row of the best trial, or None where no trial has a score."""
     return next(ranked(trials, mode).head(1).iter_rows(named=True), None)
+
+
+def std_of(metric: str) -> str:
+    """The column of its standard deviation: `accuracy_std`, `accuracy_std:side`."""
+    name, colon, target = metric.partition(":")
+    return f"{name}_std{colon}{target}"
 
 
 def mean_std(values: Iterable[Any]) -> tuple[float | None, float | None]:

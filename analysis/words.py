@@ -5,18 +5,32 @@ from typing import Any
 
 import polars as pl
 
+from analysis.results import Experiment
+
 METRIC_WORDS = {
     "auroc": "AUROC",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "f1": "F1",
+    "dice": "Dice",
+    "iou": "IoU",
     "log_loss": "log loss",
 }
 PARAMETER = "param."
 
 
 def metric_words(metric: str) -> str:
-    return METRIC_WORDS.get(metric, metric.replace("_", " "))
+    """`balanced accuracy`, and that of one of several targets `balanced accuracy of side`."""
+    name, _, target = metric.partition(":")
+    words = METRIC_WORDS.get(name, name.replace("_", " "))
+    return f"{words} of {target}" if target else words
+
+
+def folds_words(experiment: Experiment) -> str:
+    """`5 folds`, `3 × 5 folds`, `5 folds, one per source`: over what a mean and a standard deviation are."""
+    data = experiment["data"]
+    repeats = f"{data['repeats']} × " if data["repeats"] > 1 else ""
+    return f"{repeats}{experiment['folds']} folds" + (", one per source" if data["leave_source_out"] else "")
 
 
 def score_words(mean: float | None, std: float | None, sign: bool = False) -> str:
@@ -89,6 +103,14 @@ def _word(name: str, value: Any) -> str:
             return f"dense {'-'.join(map(str, value))}" if len(value) else "no dense layer"
         case "dense_batch_norm", _:
             return "batch norm" if value else ""
+        case "batch_norm", _:
+            return "batch norm in the body" if value else ""
+        case "balance", _:
+            return "" if value == "none" else value.replace("_", " ")
+        case "oversample_to", _:
+            return f"to {value} per class"
+        case "auxiliary_weight", 1:
+            return ""
         case "pooling", _:
             return f"{value} pool"
         case "unfrozen_layers", 0:

@@ -16,6 +16,10 @@ from optuna.distributions import (
 )
 from sklearn import metrics as sk
 
+from datasets import ImageDataset
+from datasets.folds import Folds
+from trainables.lockstep import Lockstep
+
 SPACE: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-6, 1e-2, log=True),
     "batch_size": CategoricalDistribution([16, 32, 64]),
@@ -81,6 +85,30 @@ def build(results: Path, wanted: Wanted | None = None) -> Path:
     return folder
 
 
+def build_from(results: Path, trial: Lockstep, dataset: ImageDataset, folds: Folds, metric: str, **data: Any) -> Path:
+    """Writes results/<name>/ with one real trial, as `search` does; `data` goes into the record of the images."""
+    wanted = Wanted(name=dataset.kind, classes=dataset.classes, trials=1, metric=metric, folds=folds.k)
+    folder = results / wanted.name
+    folder.mkdir(parents=True)
+    folds.table(dataset).write_parquet(folder / "folds.parquet")
+    experiment = _experiment(wanted, dataset.targets)
+    experiment["data"] |= {
+        "kind": dataset.kind,
+        "counts": dataset.counts,
+        "target_name": dataset.target_name,
+        "further": [asdict(target) for target in dataset.further],
+        "repeats": folds.repeats,
+        **data,
+    }
+    (folder / "experiment.json").write_text(json.dumps(experiment))
+    checkpoint = folder / "trials/0000/checkpoint_000000"
+    checkpoint.mkdir(parents=True)
+    trial.save(checkpoint)
+    report = {"number": 0, "published": None, "params": {"model": "x"}, "curve": trial.curve, "done": True}
+    (folder / "trials/0000/reports.jsonl").write_text(json.dumps(report | trial.report()) + "\n")
+    return folder
+
+
 def params(suggested: dict[str, Any]) -> dict[str, Any]:
     """The TrialConfig fields of what was suggested."""
     return {
@@ -98,10 +126,14 @@ def params(suggested: dict[str, Any]) -> dict[str, Any]:
         "dropout": suggested["dropout"],
         "pooling": "avg",
         "unfrozen_layers": suggested["unfrozen_layers"],
+        "batch_norm": False,
         "flip": suggested["flip"],
         "rotation_deg": 10.0 if suggested["flip"] else 0.0,
         "zoom": 0.0,
         "contrast": 0.0,
+        "balance": "none",
+        "oversample_to": None,
+        "auxiliary_weight": 1.0,
     }
 
 
@@ -209,7 +241,7 @@ def write_checkpoint(trial: Path, epoch: int, best_epoch: int, probabilities: di
 
 def _experiment(wanted: Wanted, targets: np.ndarray) -> dict[str, Any]:
     started = "2026-07-03T14:02:11+00:00"
-    counts = dict(zip(wanted.classes, np.bincount(targets).tolist(), strict=True))
+    counts = dict(zip(wanted.classes, np.bincount(targets, minlength=len(wanted.classes)).tolist(), strict=True))
     return {
         "name": wanted.name,
         "task": "covid",

@@ -1,9 +1,13 @@
 """Augmentation: drawn for each image of a batch, within its ranges."""
 
+import numpy as np
 import torch
+from torch import nn
 
 from tests.small import small_config
 from trainables.augmentation import augmentation
+from trainables.images import pixel_fetch
+from trainables.models import Body
 
 
 def augmented(images: torch.Tensor, **config) -> torch.Tensor:
@@ -49,6 +53,60 @@ def test_zoom_scales_within_its_range():
     sides = augmented(images, zoom=0.1).sum((1, 2, 3)).sqrt()
     assert 18.5 < sides.min() < 20
     assert 22 < sides.max() < 23.5
+
+
+def test_masks_move_with_their_images_and_keep_their_classes():
+    """Images that show their own mask: after any move the two still agree, but for the resampling along edges."""
+    masks = torch.zeros(40, 32, 32, dtype=torch.uint8)
+    masks[:, 6:20, 4:14], masks[:, 12:24, 16:28] = 1, 2
+    images = masks[:, None].float().expand(40, 3, 32, 32) / 2
+    augment = augmentation(small_config(flip=True, rotation_deg=36.0, zoom=0.1))
+    assert augment is not None
+    torch.manual_seed(0)
+    moved, moved_masks = augment.together(images, masks)
+    assert moved_masks.dtype == torch.uint8
+    assert set(moved_masks.unique().tolist()) == {0, 1, 2}
+    seen = (moved[:, 0] * 2).round().to(torch.uint8)
+    assert (seen == moved_masks).float().mean((1, 2)).min() > 0.93
+    assert (moved_masks != masks).float().mean((1, 2)).min() > 0.01, "nothing moved"
+    torch.manual_seed(0)
+    assert augment(images).equal(moved), "masks must not change what happens to images"
+
+
+def test_contrast_leaves_masks_alone():
+    augment = augmentation(small_config(contrast=0.5))
+    assert augment is not None
+    masks = torch.randint(0, 2, (4, 8, 8), dtype=torch.uint8)
+    images, kept = augment.together(torch.rand(4, 1, 8, 8), masks)
+    assert kept.equal(masks)
+    assert images.shape == (4, 1, 8, 8)
+
+
+def test_of_a_batch_only_the_chosen_images_are_augmented():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), np.uint8)
+    targets = np.arange(6)[:, None]
+    fetch = pixel_fetch(
+        pixels, targets, Body(nn.Identity(), 1), "cpu", augmentation(small_config(rotation_deg=36.0, zoom=0.1))
+    )
+    rows = torch.tensor([4, 0, 5])
+    plain, labels = fetch(rows)
+    assert labels[:, 0].tolist() == rows.tolist()
+    assert (plain[:, 0] * 255).round().to(torch.uint8).equal(torch.from_numpy(pixels[rows, :, :, 0]))
+    some, _ = fetch(rows, torch.tensor([True, False, True]))
+    assert [bool(a.equal(b)) for a, b in zip(some, plain, strict=True)] == [False, True, False]
+    assert fetch(rows, torch.zeros(3, dtype=torch.bool))[0].equal(plain)
+
+
+def test_augmented_repeats_have_an_augmentation_whether_or_not_one_is_configured():
+    usual = augmentation(small_config(balance="augmented_oversample"))
+    asked_for = augmentation(small_config(balance="augmented_oversample", contrast=0.1))
+    assert usual is not None
+    assert asked_for is not None
+    images = torch.zeros(8, 1, 16, 16)
+    images[:, :, :8] = 0.5
+    torch.manual_seed(0)
+    assert (usual(images) - images).abs().max() > 0.3, "rotated"
+    assert (asked_for(images) - images).abs().max() < 0.1, "only the contrast"
 
 
 def test_images_stay_in_range():

@@ -9,7 +9,16 @@ from datasets import InputError
 from tests.small import MOBILENET, small_config
 from trainables.config import TrialConfig
 from trainables.models import build_body
-from trainables.network import Network, build_head, cut, freeze, parameter_counts, pristine_body, weights_digest
+from trainables.network import (
+    Network,
+    build_head,
+    cut,
+    freeze,
+    network_size,
+    parameter_counts,
+    pristine_body,
+    weights_digest,
+)
 
 
 def network(config: TrialConfig, channels: int = 3, outputs: int = 1) -> Network:
@@ -34,6 +43,48 @@ SVENDSEN = {"image_size_px": 224, "dense_widths": (128,), "dropout": 0.5}
 def test_svendsens_networks_have_the_published_sizes(model, unfrozen_layers, trainable, total):
     config = small_config(model=model, unfrozen_layers=unfrozen_layers, **SVENDSEN)
     assert parameter_counts(network(config)) == (trainable, total)
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "outputs", "total"),
+    [(False, 2, 16_750), (True, 2, 16_918), (False, 1, 16_745), (True, 1, 16_913)],
+)
+def test_the_encoder_decoder_has_the_size_of_the_student_network(batch_norm, outputs, total):
+    config = small_config(model="encoder_decoder", image_size_px=128, dense_widths=(), batch_norm=batch_norm)
+    body = pristine_body(config, 2, weights="none", seed=0)
+    whole = Network(body.module, build_head(config, body.features, outputs, seed=0, dense=body.dense))
+    assert parameter_counts(whole) == (total, total)
+    assert whole(torch.zeros(2, 2, 128, 128)).shape == (2, outputs, 128, 128)
+    if outputs == 1:
+        assert network_size(config, channels=2, classes=2) == (total, total)
+
+
+def test_a_dense_head_is_the_same_head_at_every_pixel():
+    config = small_config(dense_widths=(6,), dense_batch_norm=True)
+    dense, plain = (build_head(config, 4, 3, seed=0, dense=dense).eval() for dense in (True, False))
+    with torch.no_grad():
+        for of_dense, of_plain in zip(dense.parameters(), plain.parameters(), strict=True):
+            of_plain.copy_(of_dense.view_as(of_plain))
+        features = torch.randn(2, 4, 5, 5)
+        at_a_pixel = plain(features[:, :, 2, 3])
+        torch.testing.assert_close(dense(features)[:, :, 2, 3], at_a_pixel)
+
+
+def test_a_size_that_does_not_come_back_from_pooling_is_refused():
+    with pytest.raises(InputError, match="image_size_px=100: encoder_decoder needs a multiple of 8, such as 96"):
+        build_body("encoder_decoder", 3, 100, "avg", "none")
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2_035", "digits_cnn"])
+def test_batch_norm_is_refused_where_a_body_does_not_leave_it_open(model):
+    with pytest.raises(InputError, match=f"batch_norm=True: {model} does not leave it open"):
+        build_body(model, 3, 32, "avg", "none", batch_norm=True)
+
+
+def test_further_targets_have_outputs_of_their_own():
+    config = small_config(dense_widths=(8,))
+    alone, _ = network_size(config, channels=1, classes=2)
+    assert network_size(config, channels=1, classes=2, further=(2, 7))[0] == alone + (1 + 7) * (8 + 1)
 
 
 def test_the_last_layers_in_order_of_execution_are_trained():
@@ -193,7 +244,10 @@ def test_backbones_are_normalised_as_their_own_configuration_says():
     assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     inception = build_body("inception_v3.tf_in1k", 3, 96, "avg", "none")
     assert (inception.mean, inception.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert build_body("mobilenetv2_100", 1, 32, "avg", "none").mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+    for channels in (1, 2):
+        body = build_body("mobilenetv2_100", channels, 32, "avg", "none")
+        assert body.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+        assert body.module.eval()(torch.zeros(1, channels, 32, 32)).shape == (1, body.features)
 
 
 def test_weights_come_from_a_file_and_must_fit(tmp_path):

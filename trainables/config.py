@@ -7,6 +7,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from datasets import InputError, nearest
 
+Balance = Literal["none", "class_weights", "sample_weights", "oversample", "augmented_oversample"]
+
+USUAL_AUGMENTATION: dict[str, Any] = {"flip": True, "rotation_deg": 36.0, "zoom": 0.1, "contrast": 0.1}
+"""That of svendsen2025: Keras' rotation and zoom of 0.1 are 36 degrees and 10 %."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
@@ -40,6 +45,8 @@ class TrialConfig:
     unfrozen_layers: int | None = None
     """The last n parametrised layers (convolution, linear, normalisation) of the body, in the order of execution, are
     trained with the head; 0: the head only; None: the whole network."""
+    batch_norm: bool = False
+    """Batch normalisation after every convolution of a body of `trainables/models/` that leaves it open."""
 
     flip: bool = False
     """Augmentation: mirror left to right with probability one half."""
@@ -49,6 +56,14 @@ class TrialConfig:
     """Augmentation: scale by a factor drawn from [1 - zoom, 1 + zoom]."""
     contrast: float = 0.0
     """Augmentation: change the contrast by a factor drawn from [1 - contrast, 1 + contrast]."""
+
+    balance: Balance = "none"
+    """What is done about classes of unequal size, in the training images of each fold only; see `balance.py`."""
+    oversample_to: int | None = None
+    """Images that every class has in an epoch when oversampled; classes that have more keep them all. None: as many
+    as the largest class of the fold."""
+    auxiliary_weight: float = 1.0
+    """What the mean loss of the targets that are not scored counts, beside that of those that are."""
 
     def __post_init__(self) -> None:
         if isinstance(self.dense_widths, list):  # JSON has no tuples
@@ -70,6 +85,13 @@ class TrialConfig:
             ("rotation_deg", 0 <= self.rotation_deg <= 180, "in [0, 180]"),
             ("zoom", 0 <= self.zoom < 1, "in [0, 1)"),
             ("contrast", 0 <= self.contrast < 1, "in [0, 1)"),
+            ("oversample_to", self.oversample_to is None or self.oversample_to >= 1, "at least 1, or None"),
+            (
+                "oversample_to",
+                self.oversample_to is None or "oversample" in self.balance,
+                f"None with balance={self.balance!r}: it belongs to 'oversample' and 'augmented_oversample'",
+            ),
+            ("auxiliary_weight", 0 <= self.auxiliary_weight < float("inf"), "at least 0"),
         ):
             if not valid:
                 raise InputError(f"{name}={getattr(self, name)!r}: must be {rule}")

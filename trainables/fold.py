@@ -1,6 +1,6 @@
 """One fold: a network trained on some images of the data set and asked about the others.
 
-Shapes: B images of a batch, K outputs (one for two classes: the logit of the second), V validation images.
+Shapes: B images of a batch, T targets, V validation images, P columns of predictions.
 """
 
 import math
@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainables.balance import classes_of, epoch_order, loss_weights, weighted_mean
 from trainables.config import TrialConfig
 from trainables.images import EVALUATION_BATCH, Fetch
+from trainables.objectives import Objective
 from trainables.protocol import Protocol
 
 PLATEAU_EPOCHS = 3
@@ -28,16 +30,18 @@ class Fold:
         network: nn.Module,
         train_rows: np.ndarray,
         validation_rows: np.ndarray,
-        targets: torch.Tensor,
+        objective: Objective,
         config: TrialConfig,
         protocol: Protocol,
     ):
-        """targets: int64 of all images, on the device."""
         self.network = network
         self.validation_rows = torch.from_numpy(validation_rows)
         self._index = index
         self._train_rows = torch.from_numpy(train_rows)
-        self._targets = targets
+        self._train_classes = classes_of(objective.targets[train_rows]) if objective.targets.ndim == 2 else None
+        self._weights = loss_weights(config, objective.targets, train_rows).to(protocol.device)
+        self._shares = torch.tensor(objective.shares, device=protocol.device)
+        self._objective = objective
         self._config = config
         self._protocol = protocol
         self._optimizer = _optimizer(config, network)
@@ -50,33 +54,35 @@ class Fold:
         config = self._config
         torch.manual_seed(epoch_seed(self._protocol.seed, self._index, epoch))
         self.network.train()
-        order = self._train_rows[torch.randperm(len(self._train_rows))]
-        batches = list(order.split(config.batch_size))
-        if config.batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        order, augmented = epoch_order(config, self._train_rows, self._train_classes)
+        batches = list(zip(order.split(config.batch_size), augmented.split(config.batch_size), strict=True))
+        if config.batch_size > 1 and len(batches) > 1 and len(batches[-1][0]) == 1:
             batches.pop()  # batch norm cannot learn from one image
-        loss_sum = torch.zeros((), device=self._targets.device)
-        for step, rows in enumerate(batches):
+        loss_sum = torch.zeros((), device=self._weights.device)
+        for step, (rows, to_augment) in enumerate(batches):
             self._set_learning_rate(epoch - 1 + step / len(batches), halvings)
-            inputs = fetch(rows)
+            inputs, targets = fetch(rows, to_augment)
             with autocast(self._protocol):
-                logits_BK = self.network(inputs)
-            loss = _losses(logits_BK.float(), self._targets[rows]).mean()
+                logits = self.network(inputs)
+            losses_BT = self._objective.losses(logits.float(), targets)
+            loss = weighted_mean(config, losses_BT, self._weights[rows]) @ self._shares
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
             loss_sum += loss.detach() * len(rows)
-        return float(loss_sum) / sum(map(len, batches))
+        return float(loss_sum) / sum(len(rows) for rows, _ in batches)
 
     @torch.inference_mode()
     def predict(self, fetch: Fetch) -> np.ndarray:
-        """Probabilities of the validation images, float32 (V, classes)."""
+        """What the objective keeps of the validation images, float32 (V, P)."""
         self.network.eval()
-        probabilities = []
+        predictions = []
         for rows in self.validation_rows.split(EVALUATION_BATCH):
+            inputs, targets = fetch(rows)
             with autocast(self._protocol):
-                logits_BK = self.network(fetch(rows))
-            probabilities.append(_probabilities(logits_BK.float()).cpu())
-        return torch.cat(probabilities).numpy()
+                logits = self.network(inputs)
+            predictions.append(self._objective.predictions(logits.float(), targets).cpu())
+        return torch.cat(predictions).numpy()
 
     @property
     def learning_rate(self) -> float:
@@ -151,18 +157,3 @@ def _optimizer(config: TrialConfig, network: nn.Module) -> torch.optim.Optimizer
         return torch.optim.SGD(trained, config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(trained, config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _losses(logits_BK: torch.Tensor, targets_B: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each image, (B,)."""
-    if logits_BK.shape[1] == 1:
-        return nn.functional.binary_cross_entropy_with_logits(logits_BK[:, 0], targets_B.float(), reduction="none")
-    return nn.functional.cross_entropy(logits_BK, targets_B, reduction="none")
-
-
-def _probabilities(logits_BK: torch.Tensor) -> torch.Tensor:
-    """(B, classes); one logit is that of the second of two classes."""
-    if logits_BK.shape[1] == 1:
-        positive = logits_BK[:, 0].sigmoid()
-        return torch.stack([1 - positive, positive], dim=1)
-    return logits_BK.softmax(1)

@@ -25,8 +25,9 @@ from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
 from trainables.fold import Fold, autocast, compute_dtype, epoch_seed, plateau_halvings
 from trainables.images import feature_fetch, frozen_features, pixel_fetch
-from trainables.metrics import METRICS, scores
-from trainables.network import Network, build_head, cut, frozen_body, outputs_for, parameter_counts, weights_digest
+from trainables.metrics import METRICS, check_metric, check_scorable
+from trainables.network import Network, build_head, cut, frozen_body, parameter_counts, weights_digest
+from trainables.objectives import objective
 from trainables.protocol import Protocol
 
 Curve = list[dict[str, float]]
@@ -37,10 +38,11 @@ class Lockstep:
     """`advance` until `finished`; `report`, `save` and `load` at any epoch in between."""
 
     def __init__(self, config: TrialConfig, dataset: ImageDataset, folds: Folds, protocol: Protocol):
-        if protocol.metric not in METRICS:
-            raise InputError(f"metric {protocol.metric!r}: choose from {', '.join(METRICS)}")
+        check_metric(protocol.metric, dataset.kind)
+        check_scorable(protocol.metric, dataset, folds)
         self._config, self._dataset, self._protocol = config, dataset, protocol
-        self._targets = dataset.targets
+        self._objective = objective(dataset, config)
+        self._folds_per_repeat = folds.k
         self._build(folds)
         self.epoch = 0
         self.seconds = 0.0
@@ -48,26 +50,32 @@ class Lockstep:
         self.curve: Curve = []
         self.best_epoch = 0
         self._best_rank = (-math.inf, -math.inf)
-        self._best_predictions = np.full((len(dataset), len(dataset.classes)), np.nan, np.float32)
+        shape = (folds.repeats * len(dataset), len(self._objective.columns))
+        self._best_predictions = np.full(shape, np.nan, np.float32)
+        """Out of fold, repeat by repeat: row repeat x images + image, as in folds.parquet."""
         self._best_weights: list[dict[str, torch.Tensor]] = [fold.weights() for fold in self._folds]
 
     def _build(self, folds: Folds) -> None:
         config, dataset, protocol = self._config, self._dataset, self._protocol
         device = protocol.device
         body = frozen_body(config, dataset.channels, protocol.weights, protocol.seed)
-        head = partial(build_head, config, body.features, outputs_for(len(dataset.classes)))
+        if body.dense != self._objective.dense:
+            answers = ("image", "pixel") if self._objective.dense else ("pixel", "image")
+            raise InputError(
+                f"model={config.model!r} gives an answer per {answers[0]}, and a {dataset.kind} task needs one per "
+                f"{answers[1]}: choose {'encoder_decoder' if self._objective.dense else 'another model'}"
+            )
+        head = partial(build_head, config, body.features, self._objective.outputs, dense=body.dense)
         image_shape = (dataset.channels, config.image_size_px, config.image_size_px)
         self.trainable_parameters, self.total_parameters = parameter_counts(Network(body.module, head(seed=0)))
 
-        stored = pixels(dataset, config.image_size_px)
-        self._fetch = self._fetch_augmented = pixel_fetch(stored, body, device)
+        stored, targets = pixels(dataset, config.image_size_px), self._objective.targets
+        augment = augmentation(config)
+        self._fetch = pixel_fetch(stored, targets, body, device, augment)
         tail = body.module.to(device).to(memory_format=torch.channels_last)
         self.cut: dict[str, str] | None = None
         """Where a checkpoint's networks begin: after this step of a prefix of these weights. None: they are whole."""
-        augment = augmentation(config)
-        if augment is not None:
-            self._fetch_augmented = pixel_fetch(stored, body, device, augment)
-        elif (parts := cut(tail, image_shape)) is not None:
+        if augment is None and (parts := cut(tail, image_shape)) is not None:
             prefix, after, place = parts
             prefix_weights = weights_digest(prefix)
             key = [pixels_key(dataset, config.image_size_px), config.model, prefix_weights, place, config.pooling]
@@ -76,16 +84,15 @@ class Lockstep:
             if features is not None:
                 tail = after
                 self.cut = {"after": place, "prefix_weights": prefix_weights}
-                self._fetch = self._fetch_augmented = feature_fetch(features, device)
+                self._fetch = feature_fetch(features, targets, device)
 
-        targets = torch.from_numpy(self._targets).to(device)
         self._folds = [
             Fold(
                 index,
                 Network(copy.deepcopy(tail), head(epoch_seed(protocol.seed, index, epoch=0))).to(device),
                 train_rows,
                 validation_rows,
-                targets,
+                self._objective,
                 config,
                 protocol,
             )
@@ -110,12 +117,12 @@ class Lockstep:
         halvings = plateau_halvings(self._mean_curve("log_loss")) if self._config.schedule == "plateau" else 0
         predictions = np.full_like(self._best_predictions, np.nan)
         for index, fold in enumerate(self._folds):
-            train_loss = fold.train(self.epoch, self._fetch_augmented, halvings)
-            rows = fold.validation_rows.numpy()
-            predictions[rows] = fold.predict(self._fetch)
+            train_loss = fold.train(self.epoch, self._fetch, halvings)
+            rows, validated = fold.validation_rows.numpy(), fold.predict(self._fetch)
+            predictions[rows + index // self._folds_per_repeat * len(self._dataset)] = validated
             self.curve.append(
                 {"epoch": self.epoch, "fold": index, "train_loss": train_loss, "learning_rate": fold.learning_rate}
-                | scores(self._targets[rows], predictions[rows])
+                | self._objective.scores(rows, validated)
             )
         # Of epochs with equal scores, as happens with few images, the one with the lower loss is the better.
         sign = 1 if METRICS[self._protocol.metric] == "max" else -1
@@ -128,7 +135,7 @@ class Lockstep:
     def report(self) -> dict[str, Any]:
         """The cross-validation at its best epoch so far; NaN where there was none."""
         at_best = [entry for entry in self.curve if entry["epoch"] == self.best_epoch]
-        by_metric = {name: [entry[name] for entry in at_best] for name in METRICS}
+        by_metric = {name: [entry[name] for entry in at_best] for name in self._objective.metrics}
         metric = self._protocol.metric
         return {
             "epoch": self.epoch,
@@ -147,7 +154,8 @@ class Lockstep:
 
     def save(self, folder: Path) -> None:
         """Everything to go on from here (`state.pt`), the k networks of the best epoch (`model.safetensors`, names
-        prefixed by `fold<i>.`) and their out-of-fold predictions; `checkpoint.json` names the files and sizes, last."""
+        prefixed by `fold<i>.`) and their out-of-fold predictions, whose rows are those of folds.parquet;
+        `checkpoint.json` names the files and sizes, last."""
         torch.save(
             {
                 "epoch": self.epoch,
@@ -163,7 +171,7 @@ class Lockstep:
             {f"fold{i}.{name}": tensor for i, best in enumerate(self._best_weights) for name, tensor in best.items()},
             folder / "model.safetensors",
         )
-        pl.DataFrame(self._best_predictions, schema=list(self._dataset.classes)).write_parquet(
+        pl.DataFrame(self._best_predictions, schema=list(self._objective.columns)).write_parquet(
             folder / "predictions.parquet"
         )
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}

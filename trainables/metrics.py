@@ -1,10 +1,13 @@
-"""Scores of probabilities against targets, from scikit-learn."""
+"""Every metric, which kind of task it belongs to, and the scores of probabilities, from scikit-learn."""
 
 from collections.abc import Callable
 
 import numpy as np
 from sklearn import metrics as sk
 
+from datasets import ImageDataset, InputError
+from datasets.dataset import Kind
+from datasets.folds import Folds
 from trainables.protocol import Mode
 
 METRICS: dict[str, Mode] = {
@@ -12,19 +15,51 @@ METRICS: dict[str, Mode] = {
     "accuracy": "max",
     "balanced_accuracy": "max",
     "f1": "max",
+    "dice": "max",
+    "iou": "max",
     "log_loss": "min",
 }
 """Every metric, and whether more of it is better."""
 
+OF_CLASSES = ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")
+OF_MASKS = ("dice", "iou", "log_loss")
+
+
+def metrics_of(kind: Kind) -> tuple[str, ...]:
+    """The metrics by which a task of that kind can be scored."""
+    return OF_MASKS if kind == "segmentation" else OF_CLASSES
+
+
+def check_metric(metric: str, kind: Kind) -> None:
+    """Raises `InputError` where a task of that kind has no such score."""
+    if metric not in metrics_of(kind):
+        raise InputError(f"metric {metric!r}: choose from {', '.join(metrics_of(kind))}, the scores of a {kind} task")
+
+
+def check_scorable(metric: str, dataset: ImageDataset, folds: Folds) -> None:
+    """Raises `InputError` where a fold lacks a class of a scored target and so has no AUROC. Folds are made to have
+    every class of the first target, and need not have those of the others."""
+    if metric != "auroc":
+        return
+    for target in (target for target in dataset.further if target.scored):
+        classes = dataset.table[target.column].to_numpy()
+        for fold, (_, validated) in enumerate(folds):
+            if missing := set(range(len(target.classes))) - set(classes[validated].tolist()):
+                name = target.classes[min(missing)]
+                raise InputError(
+                    f"metric 'auroc': fold {fold} validates no image of {target.name} {name!r}, which it needs; "
+                    f"choose fewer folds or another metric, such as balanced_accuracy"
+                )
+
 
 def scores(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """All `METRICS` of probabilities (images, classes) against targets (images,).
+    """All `OF_CLASSES` of probabilities (images, classes) against targets (images,).
 
     Of two classes the second is the positive one; of several, AUROC is the mean over one class against the rest and
     F1 the mean over classes. NaN where the probabilities are not finite; AUROC is NaN where a class is absent.
     """
     if not np.isfinite(probabilities).all():
-        return dict.fromkeys(METRICS, float("nan"))
+        return dict.fromkeys(OF_CLASSES, float("nan"))
     labels = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(1)
     # Rounding leaves sums off by 1e-7, which scikit-learn complains about.

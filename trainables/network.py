@@ -4,9 +4,10 @@ Shapes: B images of a batch, C channels, H height, W width, D features, K output
 """
 
 import copy
+import dataclasses
 import hashlib
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -14,10 +15,12 @@ from torch import fx, nn
 
 from trainables.config import TrialConfig
 from trainables.models import Body, build_body
+from trainables.objectives.classification import outputs_for
 
 
 class Network(nn.Module):
-    """Normalised images (B, C, H, W) to logits (B, K); `body` and `head` are its two parts."""
+    """Normalised images (B, C, H, W) to logits (B, K), of a dense body (B, K, H, W); `body` and `head` are its two
+    parts."""
 
     def __init__(self, body: nn.Module, head: nn.Module):
         super().__init__()
@@ -41,21 +44,25 @@ class Network(nn.Module):
 
 def pristine_body(config: TrialConfig, channels: int, weights: str, seed: int) -> Body:
     """The body every fold and every trial of this model starts from: pretrained, or random from `seed`."""
-    body = _pristine_body(config.model, channels, config.image_size_px, config.pooling, weights, seed)
-    return Body(copy.deepcopy(body.module), body.features, body.mean, body.std)
+    of_config = (config.image_size_px, config.pooling, weights, config.batch_norm)
+    body = _pristine_body(config.model, channels, *of_config, seed=seed)
+    return dataclasses.replace(body, module=copy.deepcopy(body.module))
 
 
 @lru_cache(maxsize=2)
-def _pristine_body(model: str, channels: int, image_size_px: int, pooling: str, weights: str, seed: int) -> Body:
+def _pristine_body(
+    model: str, channels: int, image_size_px: int, pooling: str, weights: str, batch_norm: bool, seed: int
+) -> Body:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_body(model, channels, image_size_px, pooling, weights)
+        return build_body(model, channels, image_size_px, pooling, weights, batch_norm)
 
 
-def network_size(config: TrialConfig, channels: int, classes: int) -> tuple[int, int]:
-    """Trainable and total parameters of a configuration's network."""
+def network_size(config: TrialConfig, channels: int, classes: int, further: Sequence[int] = ()) -> tuple[int, int]:
+    """Trainable and total parameters of a configuration's network; `further`: the classes of each further target."""
     body = frozen_body(config, channels, weights="none", seed=0)
-    return parameter_counts(Network(body.module, build_head(config, body.features, outputs_for(classes), seed=0)))
+    outputs = sum(map(outputs_for, (classes, *further)))
+    return parameter_counts(Network(body.module, build_head(config, body.features, outputs, 0, body.dense)))
 
 
 def frozen_body(config: TrialConfig, channels: int, weights: str, seed: int) -> Body:
@@ -65,25 +72,25 @@ def frozen_body(config: TrialConfig, channels: int, weights: str, seed: int) -> 
     return body
 
 
-def outputs_for(classes: int) -> int:
-    """One for two classes, the logit of the second; else one per class."""
-    return 1 if classes == 2 else classes
+def build_head(config: TrialConfig, features: int, outputs: int, seed: int, dense: bool = False) -> nn.Sequential:
+    """Per dense layer: linear, batch norm if wanted, ReLU, dropout; then a linear layer to the logits.
 
-
-def build_head(config: TrialConfig, features: int, outputs: int, seed: int) -> nn.Sequential:
-    """Per dense layer: linear, batch norm if wanted, ReLU, dropout; then a linear layer to the logits."""
+    dense: the same for every pixel of a map of features (1 x 1 convolutions).
+    """
     layers: list[nn.Module] = []
+    linear: Callable[..., nn.Module] = partial(nn.Conv2d, kernel_size=1) if dense else nn.Linear
+    batch_norm = nn.BatchNorm2d if dense else nn.BatchNorm1d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for width in config.dense_widths:
-            layers.append(nn.Linear(features, width, bias=not config.dense_batch_norm))
+            layers.append(linear(features, width, bias=not config.dense_batch_norm))
             if config.dense_batch_norm:
-                layers.append(nn.BatchNorm1d(width))
+                layers.append(batch_norm(width))
             layers += [nn.ReLU(), nn.Dropout(config.dropout)]
             features = width
         if not config.dense_widths:
             layers.append(nn.Dropout(config.dropout))
-        layers.append(nn.Linear(features, outputs))
+        layers.append(linear(features, outputs))
     return nn.Sequential(*layers)
 
 

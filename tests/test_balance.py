@@ -1,0 +1,186 @@
+"""Balancing: inside the training images of a fold, as promised, and nowhere else."""
+
+from typing import get_args
+
+import numpy as np
+import optuna
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_sample_weight
+
+from datasets import InputError
+from search_spaces import parts
+from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol, small_segmentation
+from trainables import fold as fold_module
+from trainables.balance import classes_of, epoch_order, loss_weights, weighted_mean
+from trainables.config import Balance, TrialConfig
+from trainables.lockstep import Lockstep
+
+counts = st.lists(st.integers(1, 30), min_size=2, max_size=6)
+seeds = st.integers(0, 100)
+
+
+def unequal(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (images, 1) of which the first rows are validated, and the row numbers of the training images."""
+    rng = np.random.default_rng(seed)
+    train = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    targets = np.concatenate([np.arange(len(counts)), train])[:, None]
+    return targets, np.arange(len(counts), len(targets))
+
+
+def drawn(config: TrialConfig, targets: np.ndarray, train_rows: np.ndarray, seed: int = 0):
+    torch.manual_seed(seed)
+    return epoch_order(config, torch.from_numpy(train_rows), classes_of(targets[train_rows]))
+
+
+@given(counts, seeds, st.sampled_from(["none", "class_weights", "sample_weights"]))
+def test_without_oversampling_an_epoch_is_every_training_image_once(counts, seed, balance):
+    targets, train_rows = unequal(counts)
+    rows, augmented = drawn(small_config(balance=balance), targets, train_rows, seed)
+    assert sorted(rows.tolist()) == train_rows.tolist()
+    assert augmented.all()
+
+
+@given(counts, seeds, st.sampled_from([None, 1, 7, 40]), st.sampled_from(["oversample", "augmented_oversample"]))
+def test_oversampled_classes_have_as_many_images_as_promised(counts, seed, oversample_to, balance):
+    targets, train_rows = unequal(counts)
+    rows, _ = drawn(small_config(balance=balance, oversample_to=oversample_to), targets, train_rows, seed)
+    assert set(rows.tolist()) == set(train_rows.tolist()), "every training image at least once, no other"
+    wanted = oversample_to or max(counts)
+    assert np.bincount(targets[rows, 0]).tolist() == [max(count, wanted) for count in counts]
+    for index in range(len(counts)):  # no image of a class is drawn more than once more often than another
+        times = np.bincount(rows)[train_rows[targets[train_rows, 0] == index]]
+        assert times.max() - times.min() <= 1
+
+
+def test_seed_002s_1500_of_each_class():
+    targets, train_rows = unequal([849, 2024, 1084, 993])
+    rows, _ = drawn(small_config(balance="oversample", oversample_to=1500), targets, train_rows)
+    assert np.bincount(targets[rows, 0]).tolist() == [1500, 2024, 1500, 1500]
+
+
+@given(counts, seeds)
+def test_only_repeats_are_augmented(counts, seed):
+    targets, train_rows = unequal(counts)
+    rows, augmented = drawn(small_config(balance="augmented_oversample"), targets, train_rows, seed)
+    assert sorted(rows[~augmented].tolist()) == train_rows.tolist()
+
+
+@given(counts, seeds)
+def test_an_epoch_is_drawn_from_its_seed_and_another_differs(counts, seed):
+    targets, train_rows = unequal([*counts, 31])
+    config = small_config(balance="augmented_oversample")
+    first, again, other = (drawn(config, targets, train_rows, s) for s in (seed, seed, seed + 1))
+    assert first[0].equal(again[0])
+    assert first[1].equal(again[1])
+    assert not first[0].equal(other[0])
+
+
+@given(counts, seeds)
+def test_weights_are_those_of_scikit_learn_on_the_training_rows(counts, seed):
+    targets, train_rows = unequal(counts, seed)
+    for balance in ("class_weights", "sample_weights"):
+        weights = loss_weights(small_config(balance=balance), targets, train_rows)
+        expected = compute_sample_weight("balanced", targets[train_rows, 0])
+        np.testing.assert_allclose(weights[train_rows, 0], expected, rtol=1e-5)
+        assert weights[: len(counts)].isnan().all(), "validation images have none"
+
+
+def test_validation_labels_change_no_weight():
+    targets, train_rows = unequal([3, 9])
+    changed = targets.copy()
+    changed[:2] = 1
+    for balance in ("class_weights", "sample_weights"):
+        weights = [loss_weights(small_config(balance=balance), one, train_rows) for one in (targets, changed)]
+        assert weights[0][train_rows].equal(weights[1][train_rows])
+
+
+def test_of_several_targets_class_weights_know_each_and_sample_weights_the_combination():
+    targets = np.array([[0, 0], [0, 0], [0, 1], [1, 0]])
+    rows = np.arange(4)
+    apart = loss_weights(small_config(balance="class_weights"), targets, rows)
+    assert apart[:, 0].tolist() == pytest.approx([4 / 6, 4 / 6, 4 / 6, 2])
+    assert apart[:, 1].tolist() == pytest.approx([4 / 6, 4 / 6, 2, 4 / 6])
+    together = loss_weights(small_config(balance="sample_weights"), targets, rows)
+    assert together.tolist() == [pytest.approx([w, w]) for w in (4 / 6, 4 / 6, 4 / 3, 4 / 3)]
+    assert classes_of(targets).tolist() == [0, 0, 1, 2]
+
+
+def test_class_weights_are_normalised_within_the_batch_and_sample_weights_are_not():
+    losses, weights = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [1.5]])
+    assert weighted_mean(small_config(balance="class_weights"), losses, weights).item() == pytest.approx(3.5 / 2)
+    assert weighted_mean(small_config(balance="sample_weights"), losses, weights).item() == pytest.approx(3.5 / 2)
+    alone = (losses[1:], weights[1:])
+    assert weighted_mean(small_config(balance="class_weights"), *alone).item() == pytest.approx(2)
+    assert weighted_mean(small_config(balance="sample_weights"), *alone).item() == pytest.approx(3)
+    assert weighted_mean(small_config(), losses, torch.ones(2, 1)).item() == pytest.approx(1.5)
+
+
+# --- in training
+
+
+def rare(images: int = 48, **given):
+    """One image in four is of the second class."""
+    dataset = small_dataset(images, **given)
+    return dataset.rows(np.flatnonzero(np.arange(images) % 8 % 3 != 1))
+
+
+def trained(balance: str, dataset=None, **given) -> Lockstep:
+    dataset = dataset or rare()
+    lockstep = Lockstep(
+        small_config(balance=balance, **given), dataset, small_folds(dataset, 2), small_protocol(max_epochs=1)
+    )
+    lockstep.advance()
+    return lockstep
+
+
+def test_every_balance_trains_and_none_is_the_other():
+    losses = {tuple(trained(balance).report()["folds"]["log_loss"]) for balance in get_args(Balance)}
+    assert len(losses) == 5
+
+
+def test_training_sees_no_image_of_the_validation_side(monkeypatch):
+    seen: list[set[int]] = []
+    original = fold_module.epoch_order
+
+    def watched(*given):
+        rows, augmented = original(*given)
+        seen.append(set(rows.tolist()))
+        return rows, augmented
+
+    monkeypatch.setattr(fold_module, "epoch_order", watched)
+    dataset = rare()
+    trained("augmented_oversample", dataset)
+    for rows, (train_rows, _) in zip(seen, small_folds(dataset, 2), strict=True):
+        assert rows == set(train_rows.tolist())
+
+
+def test_stored_features_serve_all_but_augmented_repeats():
+    dataset = rare(24, size_px=32, channels=3)
+    for balance, cut in (("oversample", True), ("class_weights", True), ("augmented_oversample", False)):
+        lockstep = trained(balance, dataset, **MOBILENET, unfrozen_layers=0)
+        assert (lockstep.cut is not None) == cut
+        assert not lockstep.diverged
+
+
+def test_masks_cannot_be_balanced():
+    dataset = small_segmentation()
+    config = small_config(model="encoder_decoder", balance="oversample")
+    with pytest.raises(InputError, match="balance='oversample': images with masks have no classes"):
+        Lockstep(config, dataset, small_folds(dataset, 2), small_protocol(metric="dice"))
+
+
+def test_the_searched_option_is_a_configuration():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [small_config(**parts.balance(study.ask(), oversample_to=1500)) for _ in range(40)]
+    assert {config.balance for config in found} == set(get_args(Balance))
+    assert all((config.oversample_to == 1500) == ("oversample" in config.balance) for config in found)
+
+
+def test_predictions_of_a_balanced_trial_are_whole(tmp_path):
+    dataset = rare()
+    trained("oversample", dataset).save(tmp_path)
+    assert pl.read_parquet(tmp_path / "predictions.parquet").height == len(dataset)

@@ -1,0 +1,147 @@
+"""What the kinds of task differ in: outputs, losses, predictions and scores of one and of several targets."""
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch.nn import functional as F
+
+from datasets import InputError
+from tests.small import (
+    small_config,
+    small_dataset,
+    small_folds,
+    small_multitask,
+    small_protocol,
+    small_segmentation,
+)
+from trainables.lockstep import Lockstep
+from trainables.metrics import OF_CLASSES, scores
+from trainables.objectives import objective
+from trainables.objectives.classification import Classification
+
+MULTITASK = small_multitask()
+
+
+def trained(dataset=MULTITASK, max_epochs=2, **given) -> Lockstep:
+    lockstep = Lockstep(small_config(**given), dataset, small_folds(dataset), small_protocol(max_epochs=max_epochs))
+    while not lockstep.finished:
+        lockstep.advance()
+    return lockstep
+
+
+@pytest.mark.parametrize(
+    ("dataset", "outputs", "columns"),
+    [
+        (small_dataset(), 1, ("a", "b")),
+        (small_dataset(classes=4), 4, ("a", "b", "c", "d")),
+        (
+            MULTITASK,
+            1 + 1 + 3,
+            ("height:a", "height:b", "side:left", "side:right", "shade:light", "shade:grey", "shade:dark"),
+        ),
+        (small_segmentation(), 1, ("dice", "iou", "log_loss")),
+        (small_segmentation(classes=3), 3, ("dice", "iou", "log_loss")),
+    ],
+)
+def test_each_kind_has_its_outputs_and_columns(dataset, outputs, columns):
+    found = objective(dataset, small_config())
+    assert (found.outputs, found.columns) == (outputs, columns)
+    logits = torch.randn(len(dataset), outputs, *(dataset.kind == "segmentation") * (16, 16))
+    targets = torch.from_numpy(np.array(found.targets))
+    predictions = found.predictions(logits, targets)
+    assert predictions.shape == (len(dataset), len(columns))
+    assert found.losses(logits, targets).shape == (len(dataset), len(found.shares))
+    assert set(found.scores(np.arange(len(dataset)), predictions.numpy())) == set(found.metrics)
+
+
+def test_the_loss_is_the_mean_of_scored_targets_and_a_share_of_the_others():
+    for weight in (0.0, 0.3):
+        found = objective(MULTITASK, small_config(auxiliary_weight=weight))
+        logits, targets = torch.randn(48, 5), torch.from_numpy(found.targets)
+        height = F.binary_cross_entropy_with_logits(logits[:, 0], targets[:, 0].float())
+        side = F.binary_cross_entropy_with_logits(logits[:, 1], targets[:, 1].float())
+        size = F.cross_entropy(logits[:, 2:], targets[:, 2])
+        loss = found.losses(logits, targets).mean(0) @ torch.tensor(found.shares)
+        assert loss.item() == pytest.approx(((height + side) / 2 + weight * size).item())
+
+
+def test_the_score_is_the_mean_of_scored_targets_and_each_has_its_own():
+    found = objective(MULTITASK, small_config())
+    rows = np.arange(6, 40)
+    predictions = found.predictions(torch.randn(48, 5), torch.zeros(48, 3)).numpy()[rows]
+    told = found.scores(rows, predictions)
+    side = scores(MULTITASK.table["target_side"].to_numpy()[rows], predictions[:, 2:4])
+    size = scores(MULTITASK.table["target_shade"].to_numpy()[rows], predictions[:, 4:])
+    height = scores(MULTITASK.targets[rows], predictions[:, :2])
+    for metric in OF_CLASSES:
+        assert told[f"{metric}:height"] == height[metric]
+        assert told[f"{metric}:side"] == side[metric]
+        assert told[f"{metric}:shade"] == size[metric]
+        assert told[metric] == pytest.approx((height[metric] + side[metric]) / 2)
+
+
+def test_one_target_scores_without_a_name():
+    dataset = small_dataset()
+    found = Classification.of(dataset, auxiliary_weight=1.0)
+    probabilities = np.tile(np.array([[0.4, 0.6]], np.float32), (48, 1))
+    assert found.scores(np.arange(48), probabilities) == scores(dataset.targets, probabilities)
+
+
+def test_several_targets_are_learned_together(tmp_path):
+    lockstep = trained(max_epochs=6, dense_widths=())
+    report = lockstep.report()
+    assert np.mean(report["folds"]["accuracy:height"]) > 0.9
+    assert np.mean(report["folds"]["accuracy:side"]) > 0.9
+    assert report["accuracy"] == pytest.approx(
+        (np.mean(report["folds"]["accuracy:height"]) + np.mean(report["folds"]["accuracy:side"])) / 2
+    )
+    lockstep.save(tmp_path)
+    predictions = pl.read_parquet(tmp_path / "predictions.parquet")
+    assert predictions.columns == list(objective(MULTITASK, small_config()).columns)
+    for target in ("height:", "side:", "shade:"):
+        probabilities = predictions.select(pl.selectors.starts_with(target)).to_numpy()
+        np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_auxiliary_targets_are_trained_along_as_much_as_they_count():
+    log_loss = {}
+    for weight in (0.0, 3.0):
+        report = trained(max_epochs=6, auxiliary_weight=weight).report()
+        log_loss[weight] = np.mean(report["folds"]["log_loss:shade"])
+    assert log_loss[3.0] < log_loss[0.0] - 0.1
+
+
+def test_a_fold_that_lacks_a_class_of_a_scored_target_has_no_auroc_and_says_so():
+    rare = [0] * 47 + [1]
+    dataset = dataclasses.replace(
+        MULTITASK, table=MULTITASK.table.with_columns(target_side=pl.Series(rare), target_shade=pl.Series(rare))
+    )
+    folds = small_folds(dataset)
+    with pytest.raises(InputError, match=r"metric 'auroc': fold \d validates no image of side 'right'"):
+        Lockstep(small_config(), dataset, folds, small_protocol(metric="auroc"))
+    lockstep = Lockstep(small_config(), dataset, folds, small_protocol(metric="balanced_accuracy"))
+    lockstep.advance()
+    assert np.isfinite(lockstep.report()["balanced_accuracy"])
+    unscored = dataclasses.replace(dataset, further=(dataset.further[1],))
+    Lockstep(small_config(), unscored, folds, small_protocol(metric="auroc"))
+
+
+@pytest.mark.parametrize("balance", ["class_weights", "sample_weights", "oversample"])
+def test_several_targets_can_be_balanced(balance):
+    lockstep = trained(max_epochs=1, balance=balance)
+    assert not lockstep.diverged
+    assert lockstep.curve != trained(max_epochs=1).curve
+
+
+def test_a_trial_of_several_targets_resumes_exactly(tmp_path):
+    straight = trained(max_epochs=2)
+    stopped = Lockstep(small_config(), MULTITASK, small_folds(MULTITASK), small_protocol(max_epochs=2))
+    stopped.advance()
+    stopped.save(tmp_path)
+    resumed = Lockstep(small_config(), MULTITASK, small_folds(MULTITASK), small_protocol(max_epochs=2))
+    resumed.load(tmp_path)
+    resumed.advance()
+    assert resumed.curve == straight.curve

@@ -1,0 +1,61 @@
+"""What a network is to say about an image, how wrong it was, and how it is scored: all in which kinds of task differ.
+
+Shapes: N images of the data set, B of a batch, V validated, T targets, P columns of predictions.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from datasets import ImageDataset, InputError
+from trainables.config import TrialConfig
+from trainables.objectives.classification import Classification
+from trainables.objectives.segmentation import segmentation
+
+
+class Objective(Protocol):
+    @property
+    def outputs(self) -> int:
+        """Of the network, per image or, where `dense`, per pixel."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel has an answer of its own."""
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The truth: classes, int64 (N, T), or of every pixel, uint8 (N, H, W). Batches of it are `targets` below."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What each target's loss counts in the loss, (T,)."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the columns of predictions are called, (P,)."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `scores` gives: `log_loss`, `trainables.metrics.metrics_of` the kind, and more of the targets."""
+
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of every image and target, (B, T)."""
+
+    def predictions(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What is kept of a validated batch, float (B, P)."""
+
+    def scores(self, rows: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+        """All `metrics` of the predictions (V, P) of the images of these rows."""
+
+
+def objective(dataset: ImageDataset, config: TrialConfig) -> Objective:
+    """That of the data set's kind. Raises `InputError` where the configuration has no meaning for it."""
+    if dataset.kind != "segmentation":
+        return Classification.of(dataset, config.auxiliary_weight)
+    if config.balance != "none":
+        raise InputError(
+            f"balance={config.balance!r}: images with masks have no classes to balance; it must be 'none' for "
+            f"segmentation, whose loss counts small areas by its Dice part"
+        )
+    return segmentation(dataset, config.image_size_px)
