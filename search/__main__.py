@@ -10,10 +10,12 @@ from rich.console import Console
 import datasets
 import search_spaces
 from datasets import InputError
+from datasets.remedies import DEFAULT_DROP, REMEDIES
 from search.experiment import Failed, Interrupted, run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+DATA = "The images"
 MACHINE = "This machine or cluster"
 INSTEAD = "Instead of searching"
 
@@ -22,9 +24,11 @@ INSTEAD = "Instead of searching"
 def main(
     task: Annotated[str | None, typer.Argument(help="What to search for: see --list.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Draw demonstration data (phantoms).")] = False,
-    data: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the images, or an archive of it.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Labels of `images`: a csv or parquet file.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations to try, published ones included.")] = None,
     folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation, 2 to 20.")] = None,
+    repeats: Annotated[int, typer.Option(help="Of the whole cross-validation, each with other folds.")] = 1,
     max_epochs: Annotated[int | None, typer.Option(help="Epochs of the longest trial.")] = None,
     metric: Annotated[str | None, typer.Option(help="Score to search for, instead of the task's.")] = None,
     searcher: Annotated[str, typer.Option(help="tpe, gp (Gaussian process), random or grid.")] = "tpe",
@@ -36,6 +40,29 @@ def main(
     name: Annotated[str | None, typer.Option(help="Of the experiment; the task's unless given.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was interrupted.")] = False,
+    images: Annotated[
+        int | None,
+        typer.Option(help="Phantoms to draw; as many as the real images unless given.", rich_help_panel=DATA),
+    ] = None,
+    plant: Annotated[
+        str | None, typer.Option(help="Pitfalls to plant among the phantoms: a,b.", rich_help_panel=DATA)
+    ] = None,
+    drop: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Leave out: {','.join(REMEDIES)}; or none. [default: {','.join(DEFAULT_DROP)}]", rich_help_panel=DATA
+        ),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out this image (its id or row) and all that resemble it.", rich_help_panel=DATA),
+    ] = None,
+    pool: Annotated[
+        bool, typer.Option("--pool", help="Put the test split into the folds.", rich_help_panel=DATA)
+    ] = False,
+    leave_source_out: Annotated[
+        bool, typer.Option("--leave-source-out", help="One fold per source.", rich_help_panel=DATA)
+    ] = False,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster: auto or HOST:PORT.", rich_help_panel=MACHINE)
     ] = None,
@@ -62,7 +89,10 @@ def main(
         elif list_published:
             _print_published(task, console, as_json)
         else:
-            run(console=console, **options | {"fixed": dict(map(_assignment, fixed or []))})
+            options["fixed"] = dict(map(_assignment, fixed or []))
+            options |= {"plant": _names(plant), "like": tuple(like or ())}
+            options["drop"] = None if drop is None else () if drop == "none" else _names(drop)
+            run(console=console, **options)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -97,7 +127,7 @@ def _print_tasks(console: Console, as_json: bool) -> None:
         images = f"{entry['images']:,}" if entry["images"] else "any"
         classes = len(entry["classes"]) if entry["classes"] else "any"
         console.print(
-            f"{entry['task']:<10} {images:>7} images  {classes!s:>3} classes  {entry['metric']:<18} {entry['title']}",
+            f"{entry['task']:<13} {images:>7} images  {classes!s:>3} classes  {entry['metric']:<18} {entry['title']}",
             highlight=False,
             soft_wrap=True,
         )
@@ -113,6 +143,11 @@ def _print_published(task: str, console: Console, as_json: bool) -> None:
         print_published(entries, console)
     else:
         typer.echo(f"nothing was published for {task}")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """`a,b` to its words."""
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ import functools
 import shlex
 import shutil
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 from rich.panel import Panel
+from rich.progress import Progress
 
 import analysis
 from analysis.words import metric_words
@@ -22,6 +24,9 @@ from search.plan import Plan, make_plan
 from search.ray_session import ray_session, set_environment, share_of
 from search.records import alone_in, check_name, make_record, write_record
 from trainables.metrics import METRICS
+
+MANY_PHANTOMS = 5000
+"""More of them take hours on a CPU."""
 
 
 class Interrupted(Exception):
@@ -63,12 +68,12 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     for name in options:
         if name not in known:
             raise InputError(f"unknown option {name!r}{nearest(name, known)}")
-    paths = {name: Path(options[name]) for name in ("data", "results") if options.get(name) is not None}
+    paths = {name: Path(options[name]) for name in ("data", "table", "results") if options.get(name) is not None}
     console = console or Console()
     chosen = Options(task=task, **options | paths)
     folder = chosen.folder
     check_name(folder, chosen.resume)
-    plan = make_plan(chosen)
+    plan = _planned(chosen, console)
     record = make_record(plan)
     _introduce(plan, record, console)
     set_environment(plan.options.address)
@@ -98,21 +103,44 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     return result
 
 
+def _planned(options: Options, console: Console) -> Plan:
+    """The plan; what takes long is shown while it lasts."""
+    with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
+        looking = bar.add_task("looking at the images", visible=False)
+        return make_plan(options, lambda done, all_: bar.update(looking, completed=done, total=all_, visible=True))
+
+
 def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
     if plan.dataset.demonstration:
         console.print(Panel("DEMONSTRATION DATA: drawn by this program, no real images", style="bold", expand=False))
     data, experiment = record["data"], plan.experiment
-    counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items())
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    say(f"{plan.title}: {data['images']} images ({counts}), {data['origin']}")
+    counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items())
+    say(f"{plan.title}: {data['images']:,} images ({counts}), {data['origin']}")
+    if plan.dataset.demonstration and plan.options.images is None and data["images"] > MANY_PHANTOMS:
+        say("These are as many as the real data set has; --images 600 draws fewer")
     if data["skipped"]:
         first = data["skipped"][0]
         say(f"{len(data['skipped'])} files skipped, see the report; the first: {first['path']}: {first['reason']}")
+    if data["dropped"]:
+        reasons = Counter(dropped["reason"].partition(":")[0] for dropped in data["dropped"])
+        why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+        say(
+            f"{len(data['dropped']):,} images dropped ({why}), see the report; "
+            f"python -m datasets {plan.options.task} shows them"
+        )
+    if data["splits"]["test"]:
+        say(f"{data['splits']['test']:,} further images are the test split, which no trial sees")
     how = f"grid of {len(plan.points)} points" if plan.points else plan.options.searcher
     published_first = min(len(plan.published), record["trials"])
     published = f", first {published_first} published" if published_first else ""
+    validation = f"{plan.folds.k}-fold cross-validation"
+    if plan.folds.repeats > 1:
+        validation += f", {plan.folds.repeats} times"
+    if plan.options.leave_source_out:
+        validation = f"leaving out one of {plan.folds.k} sources at a time"
     say(
-        f"{record['trials']} trials ({how}{published}), each by {plan.folds.k}-fold cross-validation, "
+        f"{record['trials']} trials ({how}{published}), each by {validation}, "
         f"at most {experiment.max_epochs} epochs; score: {metric_words(experiment.metric)}"
     )
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import search_spaces
-from datasets import InputError
+from datasets import InputError, Request
+from datasets.dataset import Kind
+from datasets.folds import MOST_FOLDS
 from search_spaces import Experiment
 from trainables.metrics import METRICS
 from trainables.protocol import Precision
@@ -24,8 +26,23 @@ class Options:
     task: str
     demo: bool = False
     data: Path | None = None
+    table: Path | None = None
+    images: int | None = None
+    """Phantoms to draw; None: as many as the real data set has."""
+    plant: tuple[str, ...] = ()
+    """Pitfalls to plant among the phantoms."""
+    drop: tuple[str, ...] | None = None
+    """Which images with a problem are left out; None: `datasets.remedies.DEFAULT_DROP`."""
+    like: tuple[str, ...] = ()
+    """Images (image_id or row number) that do not belong here: they and everything similar are left out."""
+    pool: bool = False
+    """Whether the test split joins the development images."""
     trials: int | None = None
     folds: int | None = None
+    repeats: int = 1
+    """Of the whole cross-validation, each with other folds."""
+    leave_source_out: bool = False
+    """One fold per source (site, scanner, archive) in place of random ones."""
     max_epochs: int | None = None
     metric: str | None = None
     searcher: Searcher = "tpe"
@@ -47,7 +64,13 @@ class Options:
     gpus_per_trial: float | None = None
 
     def __post_init__(self) -> None:
-        for name, whole in (("--trials", self.trials), ("--folds", self.folds), ("--max-epochs", self.max_epochs)):
+        for name, whole in (
+            ("--trials", self.trials),
+            ("--folds", self.folds),
+            ("--repeats", self.repeats),
+            ("--max-epochs", self.max_epochs),
+            ("--images", self.images),
+        ):
             if whole is not None and (not isinstance(whole, int) or isinstance(whole, bool)):
                 raise InputError(f"{name} {whole!r}: must be a whole number")
         for name, value, known in (
@@ -64,12 +87,18 @@ class Options:
             ("--concurrent", self.concurrent, 1),
             ("--cpus-per-trial", self.cpus_per_trial, 1),
             ("--seed", self.seed, 0),
+            ("--repeats", self.repeats, 1),
+            ("--images", self.images, 1),
             ("--gpus-per-trial", self.gpus_per_trial, 0),
         ):
             if number is not None and not (isinstance(number, int | float) and least <= number < math.inf):
                 raise InputError(f"{name} {number}: must be at least {least}")
         if self.seed >= 2**31:
             raise InputError(f"--seed {self.seed}: must be below {2**31:,}")
+        if self.folds is not None and not 2 <= self.folds <= MOST_FOLDS:
+            raise InputError(f"--folds {self.folds}: choose from 2 to {MOST_FOLDS}")
+        if self.leave_source_out and (self.folds is not None or self.repeats > 1):
+            raise InputError("--leave-source-out has one fold per source, once; leave out --folds and --repeats")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.experiment_name):
             raise InputError(f"--name {self.name!r}: use letters, digits, dots, dashes and underscores only")
 
@@ -86,10 +115,21 @@ class Options:
     def folder(self) -> Path:
         return (self.results / self.experiment_name).absolute()
 
-    def experiment(self) -> Experiment:
+    @property
+    def request(self) -> Request:
+        return Request(
+            root=self.data,
+            table=self.table,
+            demonstration=self.demo,
+            seed=self.seed,
+            images=self.images,
+            plant=self.plant,
+            pool=self.pool,
+        )
+
+    def experiment(self, kind: Kind) -> Experiment:
         """The task's own experiment with what was asked for in its place."""
-        space = search_spaces.space_of(self.task)
-        chosen: Experiment = getattr(space, "DEMO", space.EXPERIMENT) if self.demo else space.EXPERIMENT
+        chosen = search_spaces.experiment_of(self.task, kind, self.demo)
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(Experiment)

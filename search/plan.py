@@ -2,18 +2,25 @@
 
 import dataclasses
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import search_spaces
-from datasets import ImageDataset, InputError
-from datasets.folds import Folds, make_folds
+from datasets import ImageDataset, InputError, check_searchable
+from datasets.dataset import Split
+from datasets.folds import Folds, leave_one_source_out, make_folds
+from datasets.remedies import DEFAULT_DROP, remedied
 from search.options import Options
-from search.spaces import agreeing, fixed_space, grid, models
+from search.spaces import agreeing, fixed_space, grid, image_sizes, models
 from search_spaces import Experiment, Published, Space
+from trainables.metrics import check_metric, check_scorable
 from trainables.protocol import Protocol
+
+Progress = Callable[[int, int], None]
+"""Called with the images that were decoded and all that there are."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,9 @@ class Plan:
     title: str
     experiment: Experiment
     dataset: ImageDataset
+    """The development images: all that a search ever sees."""
+    splits: dict[Split, int]
+    """Images of each part, after remedies."""
     folds: Folds
     space: Space
     published: list[Published]
@@ -41,19 +51,29 @@ class Plan:
         )
 
 
-def make_plan(options: Options) -> Plan:
+def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     """Load the images, split them, narrow the space. Raises `InputError` for everything that a user can put right."""
-    module = search_spaces.space_of(options.task)
-    experiment = options.experiment()
-    space = fixed_space(module.search_space, options.fixed)
-    published = agreeing(getattr(module, "PUBLISHED", ()), options.fixed)
-    dataset = datasets.load(options.task, options.data, options.demo, options.seed)
-    folds = make_folds(dataset, experiment.folds, options.seed)
+    found = datasets.load_all(options.task, options.request)
+    experiment = options.experiment(found.kind)
+    check_metric(experiment.metric, found.kind)
+    space = fixed_space(search_spaces.search_space_of(options.task, found.kind), options.fixed)
+    published = agreeing(getattr(search_spaces.space_of(options.task), "PUBLISHED", ()), options.fixed)
     points: list[dict[str, Any]] = []
     if options.searcher == "grid":
         points, published = grid(space), []
         random.Random(options.seed).shuffle(points)  # so that some of them, if not all are wanted, are a fair sample
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
+    drop = DEFAULT_DROP if options.drop is None else options.drop
+    # The smallest: a larger one, if there is any, may be decoded again.
+    dataset = remedied(found, drop, options.like, progress=progress, size_px=image_sizes(space)[0])
+    development = dataset.part("development")
+    check_searchable(development)
+    if options.leave_source_out:
+        folds = leave_one_source_out(development)
+        experiment = dataclasses.replace(experiment, folds=folds.k)
+    else:
+        folds = make_folds(development, experiment.folds, options.seed, options.repeats)
+    check_scorable(experiment.metric, development, folds)
     weights = ("none" if dataset.demonstration else "imagenet") if options.weights is None else options.weights
     if weights not in ("none", "imagenet"):
         weights = str(Path(weights).absolute())  # workers have working folders of their own
@@ -63,7 +83,8 @@ def make_plan(options: Options) -> Plan:
         options=options,
         title=datasets.task(options.task).TITLE,
         experiment=experiment,
-        dataset=dataset,
+        dataset=development,
+        splits=dataset.splits,
         folds=folds,
         space=space,
         published=published,

@@ -20,7 +20,8 @@ def published(task: str) -> list[dict[str, Any]]:
     entries = []
     for entry in getattr(space, "PUBLISHED", ()):
         config = TrialConfig.of(space.search_space(optuna.trial.FixedTrial(entry.params)))
-        trainable, total = network_size(config, channels=module.CHANNELS, classes=len(module.CLASSES))
+        further = [len(target.classes) for target in getattr(module, "FURTHER", ())]
+        trainable, total = network_size(config, module.CHANNELS, len(module.CLASSES), further)
         entries.append(
             {
                 "name": entry.name,

@@ -7,6 +7,7 @@ trials/0007/               one folder per trial, see `search.callbacks`
 """
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -147,7 +148,13 @@ def _record(plan: Plan) -> dict[str, Any]:
             "digest": dataset.digest,
             "origin": dataset.origin,
             "best_accuracy": dataset.best_accuracy,
-            "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in dataset.skipped],
+            "target_name": dataset.target_name,
+            "further": [dataclasses.asdict(target) for target in dataset.further],
+            "splits": plan.splits,
+            "repeats": plan.folds.repeats,
+            "leave_source_out": options.leave_source_out,
+            "skipped": [dataclasses.asdict(skipped) for skipped in dataset.skipped],
+            "dropped": [dataclasses.asdict(dropped) for dropped in dataset.dropped],
         },
         "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(terse=True)},
     }

@@ -149,6 +149,11 @@ def models(space: Space) -> list[str]:
     return sorted({space(_Exploring(choices))["model"] for choices in _branches(space)})
 
 
+def image_sizes(space: Space) -> list[int]:
+    """Every size to which the space may squeeze images, in px, ascending."""
+    return sorted({space(_Exploring(choices))["image_size_px"] for choices in _branches(space)})
+
+
 def _parameters(space: Space) -> list[str]:
     """Every parameter that the space may ask for, in the order of asking."""
     asked = (question.name for choices in _branches(space) for question in _asked(space, choices))

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import datasets
 from search.__main__ import app
 from search.experiment import Interrupted
 
@@ -53,10 +54,12 @@ def test_a_search_on_the_kaggle_tree(searched):
     record = json.loads((results / "covid" / "experiment.json").read_text())
     assert record["data"]["counts"] == {"NORMAL": 8, "COVID": 8}
     assert record["data"]["classes"][1] == "COVID", "the positive class"
-    assert len(record["data"]["skipped"]) == 4
+    assert len(record["data"]["skipped"]) == 2
+    assert [dropped["reason"].partition(":")[0] for dropped in record["data"]["dropped"]] == ["corrupt"] * 2
     assert record["fixed"] == {"model": "mobilenetv2_100"}
     assert not record["demonstration"]
-    assert "4 files skipped" in output
+    assert "2 files skipped" in output
+    assert "2 images dropped (2 corrupt)" in output
     assert "svendsen2025-model2" in output
     assert "svendsen2025-model1" not in output, "its model was not asked for"
 
@@ -84,12 +87,12 @@ def test_without_data_it_says_what_to_get_where_to_put_it_and_that_demo_exists()
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["covdi"], "unknown task 'covdi'; did you mean 'covid'? The tasks are: covid, digits, images"),
+        (["covdi"], "unknown task 'covdi'; did you mean 'covid'? The tasks are: blood, bone, cifar10, covid, digits, "),
         (["covid", "--demo", "--searcher", "bayes"], "--searcher bayes: choose one of tpe, gp, random, grid"),
         (["covid", "--demo", "--trials", "0"], "--trials 0: must be at least 1"),
         (["covid", "--demo", "--trials", "many"], "Invalid value for '--trials'"),
         (["covid", "--demo", "--seed", str(2**32)], "must be below 2,147,483,648"),
-        (["covid", "--demo", "--folds", "1"], "1 folds: choose from 2 to 20"),
+        (["covid", "--demo", "--folds", "1"], "--folds 1: choose from 2 to 20"),
         (["covid", "--demo", "--metric", "acc"], "--metric acc: choose one of auroc"),
         (["covid", "--demo", "--set", "lr=1"], "--set lr: no such parameter"),
         (["covid", "--demo", "--set", "dropout"], "write NAME=VALUE"),
@@ -137,12 +140,13 @@ def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path):
 
 def test_the_tasks_are_listed_one_line_each():
     lines = call("--list").stdout.strip().splitlines()
-    assert [line.split()[0] for line in lines] == ["covid", "digits", "images"]
-    assert "324 images" in lines[0]
-    assert "2 classes" in lines[0]
-    assert "auroc" in lines[0]
-    told = json.loads(call("--list", "--json").stdout)
-    assert told[1] == {
+    assert [line.split()[0] for line in lines] == list(datasets.tasks())
+    (covid,) = [line for line in lines if line.startswith("covid")]
+    assert "324 images" in covid
+    assert "2 classes" in covid
+    assert "auroc" in covid
+    told = {entry["task"]: entry for entry in json.loads(call("--list", "--json").stdout)}
+    assert told["digits"] == {
         "task": "digits",
         "images": 1797,
         "classes": list("0123456789"),

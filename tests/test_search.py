@@ -53,7 +53,7 @@ def test_a_search_leaves_what_the_design_says(finished):
     assert (record["task"], record["trials"], record["folds"], record["rungs"]) == ("digits", 4, 2, [1, 3])
     assert record["data"]["images"] == 1797
     assert record["versions"]["ray"].startswith("2.")
-    assert pl.read_parquet(folder / "folds.parquet").columns == ["image_id", "target", "group", "fold"]
+    assert pl.read_parquet(folder / "folds.parquet").columns == ["image_id", "target", "group", "repeat", "fold"]
 
 
 def test_every_trial_has_its_reports_predictions_and_curves(finished):
@@ -95,7 +95,7 @@ def test_the_terminal_says_how_it_goes_and_where_things_are(finished):
     for trial in range(4):
         assert f"trial {trial}  accuracy 0." in text
     for said in (
-        "1797 images",
+        "1,797 images",
         "the best of 4 trials",
         "report.html",
         "optuna-dashboard sqlite:///",

@@ -189,7 +189,9 @@ def test_a_larger_image_may_be_decoded_smaller_but_not_below_what_is_asked_for(f
 
     dataset = small_dataset(images=4, channels=3).rows(np.arange(4), decoder=decoder)
     assert (pixels(dataset, 8) == 9).all()
-    assert asked == [8] * 4
+    assert asked == [stores.ENOUGH_PX] * 4
+    pixels(dataset, 300)
+    assert asked[4:] == [300] * 4
 
 
 def test_masks_keep_their_classes(folder):

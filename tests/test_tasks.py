@@ -7,11 +7,14 @@ import optuna
 import pytest
 
 import datasets
+import search
 import search_spaces
-from datasets import InputError
+from datasets import InputError, Request
+from datasets.phantoms import PITFALLS
+from datasets.remedies import DEFAULT_DROP, remedied
 from search.spaces import models
 from trainables.config import TrialConfig
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, metrics_of
 from trainables.network import network_size
 
 TASKS = search_spaces.tasks()
@@ -20,24 +23,50 @@ WITHOUT_DOWNLOAD = [name for name in TASKS if datasets.task(name).OBTAIN is None
 PUBLISHED = [(name, entry) for name in TASKS for entry in getattr(search_spaces.space_of(name), "PUBLISHED", ())]
 
 
-def load(name: str) -> datasets.ImageDataset:
-    return datasets.load(name, demonstration=name in WITH_PHANTOMS)
+FEW = 44
+"""Phantoms, for what need not be looked at in its full number."""
+
+
+def load(name: str, images: int | None = FEW, seed: int = 0, plant: tuple[str, ...] = ()) -> datasets.ImageDataset:
+    """As it is found, nothing decoded."""
+    if name in WITHOUT_DOWNLOAD:
+        return datasets.load_all(name, Request())
+    return datasets.load_all(name, Request(demonstration=True, images=images, seed=seed, plant=plant))
 
 
 def test_the_tasks_are_those_with_two_files():
     assert datasets.tasks() == TASKS
-    assert {"covid", "digits", "images"} <= set(TASKS)
+    seeds = {"covid", "mura", "blood", "skin", "bone", "mnist", "fashion_mnist", "cifar10", "warwick"}
+    assert set(TASKS) == seeds | {"digits", "images"}
+    assert set(WITH_PHANTOMS) == seeds
 
 
 @pytest.mark.parametrize("name", WITH_PHANTOMS + WITHOUT_DOWNLOAD)
-def test_a_loaded_task_is_what_its_module_says(name):
-    module, dataset = datasets.task(name), load(name)
+def test_a_task_has_as_many_images_as_its_module_says(name):
+    module, dataset = datasets.task(name), load(name, images=None)
     assert (dataset.name, len(dataset), dataset.classes) == (name, module.IMAGES, module.CLASSES)
+    assert sum(dataset.splits.values()) == len(dataset)
     assert dataset.channels == module.CHANNELS
+
+
+@pytest.mark.parametrize("name", WITH_PHANTOMS + WITHOUT_DOWNLOAD)
+def test_a_loaded_task_keeps_the_contract(name):
+    dataset = load(name)
     assert dataset.demonstration == (name in WITH_PHANTOMS)
-    pixels = dataset.decode(0)
-    assert (pixels.dtype, pixels.shape[2]) == (np.uint8, dataset.channels)
+    for index in (0, len(dataset) // 2, len(dataset) - 1):
+        pixels = dataset.decode(index)
+        assert (pixels.dtype, pixels.shape[2]) == (np.uint8, dataset.channels)
+        if dataset.kind == "segmentation":
+            mask = dataset.decode_mask(index)
+            assert mask.shape == (*pixels.shape[:2], 1)
+            assert mask.max() < len(dataset.classes)
+    assert set(dataset.splits) == {"development", "test"}
+    for target in dataset.further:
+        assert dataset.table[target.column].is_between(0, len(target.classes) - 1).all()
     assert load(name).digest == dataset.digest
+    assert dataset.part("development").digest != dataset.digest or not dataset.splits["test"]
+    groups_of_parts = [set(dataset.part(split).table["group"]) for split in dataset.splits]
+    assert not set.intersection(*groups_of_parts)
 
 
 @pytest.mark.parametrize("name", WITH_PHANTOMS + WITHOUT_DOWNLOAD)
@@ -49,11 +78,36 @@ def test_workers_can_unpickle_a_task_and_see_the_same_images(name):
 
 
 @pytest.mark.parametrize("name", WITH_PHANTOMS)
-def test_other_phantoms_are_other_images(name):
-    first, other = datasets.load(name, demonstration=True), datasets.load(name, demonstration=True, seed=1)
+def test_other_phantoms_are_other_images_and_more_of_them_begin_with_the_same(name):
+    first, other, more = load(name), load(name, seed=1), load(name, images=FEW + 20)
     assert first.digest != other.digest
     assert (first.decode(0) != other.decode(0)).any()
+    assert first.table["content"].head(FEW).to_list() == more.table["content"].head(FEW).to_list()
     assert 0.5 < first.best_accuracy <= 1
+
+
+@pytest.mark.parametrize("name", WITH_PHANTOMS)
+def test_every_pitfall_can_be_planted_into_every_task(name):
+    dataset = load(name, images=104, plant=PITFALLS)
+    planted = set(",".join(dataset.table["planted"]).split(",")) - {""}
+    named_by_a_column = {"patients", "source", "imbalance", "text", "split_leak"}
+    assert planted >= set(PITFALLS) - named_by_a_column
+    mended = remedied(dataset, DEFAULT_DROP)
+    assert len(mended) < len(dataset)
+    assert {dropped.reason.partition(":")[0] for dropped in mended.dropped} >= {"corrupt"}
+    for index in range(0, len(mended), 10):
+        mended.decode(index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_PHANTOMS)
+def test_every_demonstration_can_be_searched(name, tmp_path, ray_on_loopback):
+    images = 160 if len(datasets.task(name).CLASSES) > 2 else 96
+    result = search.run(name, demo=True, images=images, trials=1, folds=2, max_epochs=1, results=tmp_path, concurrent=1)
+    (trial,) = result.trials.iter_rows(named=True)
+    assert trial["error"] is None
+    assert trial["state"] == "finished"
+    assert trial["score"] is not None
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name not in WITHOUT_DOWNLOAD])
@@ -100,6 +154,7 @@ def test_experiments_are_possible(name):
     space = search_spaces.space_of(name)
     for experiment in (space.EXPERIMENT, getattr(space, "DEMO", space.EXPERIMENT)):
         assert experiment.metric in METRICS
+        assert name == "images" or experiment.metric in metrics_of(load(name).kind)
         assert 2 <= experiment.folds <= 20
         assert experiment.trials >= 8
     assert hasattr(space, "DEMO") == (name in WITH_PHANTOMS)

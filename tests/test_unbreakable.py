@@ -164,7 +164,7 @@ def _die(row: dict) -> None:
 
 
 def test_a_trial_whose_process_dies_again_and_again_fails_and_the_search_ends(tmp_path, monkeypatch, ray_on_loopback):
-    deadly = dataclasses.replace(small_dataset(images=24), decoder=_die, digest="deadly")
+    deadly = dataclasses.replace(small_dataset(images=24), decoder=_die, name="deadly")
     monkeypatch.setattr(datasets, "load", lambda *_, **__: deadly)
     with pytest.raises(Failed, match="No trial has a score"):
         search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1, folds=2, max_epochs=1)
