@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import optuna
 import psutil
 import pytest
@@ -159,13 +160,25 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(tmp_path):
     assert all([report["epoch"] for report in lines][-1] == 9 for lines in after.values())
 
 
-def _die(row: dict) -> None:
-    os._exit(1)
+class _Deadly:
+    """A decoder that ends every process that receives it."""
+
+    def __call__(self, row: dict) -> np.ndarray:
+        return np.full((8, 8, 1), int(row["image_id"][-3:]), np.uint8)
+
+    def __reduce__(self) -> tuple:
+        return _received, (os.getpid(),)
+
+
+def _received(sender: int) -> _Deadly:
+    if os.getpid() != sender:
+        os._exit(1)
+    return _Deadly()
 
 
 def test_a_trial_whose_process_dies_again_and_again_fails_and_the_search_ends(tmp_path, monkeypatch, ray_on_loopback):
-    deadly = dataclasses.replace(small_dataset(images=24), decoder=_die, name="deadly")
-    monkeypatch.setattr(datasets, "load", lambda *_, **__: deadly)
+    deadly = dataclasses.replace(small_dataset(images=24), decoder=_Deadly())
+    monkeypatch.setattr(datasets, "load_all", lambda *_: deadly)
     with pytest.raises(Failed, match="No trial has a score"):
         search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1, folds=2, max_epochs=1)
     (only,) = reports(tmp_path / "digits" / "trials" / "0000" / "reports.jsonl")
