@@ -90,6 +90,8 @@ def load_all(name: str, request: Request) -> ImageDataset:
     """
     dataset = _found(task(name), name, request)
     if request.pool:
+        if not dataset.splits["test"]:
+            raise InputError(f"--pool: {dataset.origin} has no test split to put into the folds; leave it out")
         return dataclasses.replace(dataset, table=dataset.table.drop("split", strict=False))
     return dataset
 

@@ -121,7 +121,7 @@ class ImageDataset:
     @cached_property
     def contents(self) -> str:
         """Changes when any pixel does, or the order of the images."""
-        return content_digest([str(self.channels), *self.table["content"].to_list()])
+        return content_digest([str(self.channels), decoder_name(self.decoder), *self.table["content"].to_list()])
 
     @property
     def targets(self) -> np.ndarray:
@@ -130,9 +130,16 @@ class ImageDataset:
 
     @property
     def strata(self) -> np.ndarray:
-        """int64, shape (images,): what folds are stratified by."""
-        column = "stratum" if "stratum" in self.table.columns else "target"
-        return self.table[column].to_numpy().astype(np.int64)
+        """int64, shape (images,): what folds are stratified by; where nothing is said, all scored targets together."""
+        if "stratum" in self.table.columns:
+            return self.table["stratum"].to_numpy().astype(np.int64)
+        return np.unique(self.scored_targets, axis=0, return_inverse=True)[1].reshape(-1)
+
+    @property
+    def scored_targets(self) -> np.ndarray:
+        """int64, shape (images, targets)."""
+        columns = ["target", *(target.column for target in self.further if target.scored)]
+        return self.table.select(columns).to_numpy().astype(np.int64)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -192,6 +199,14 @@ def check_searchable(dataset: ImageDataset) -> None:
         )
     if missing:
         raise InputError(f"{dataset.origin}: no image of class {', '.join(missing)}")
+
+
+def decoder_name(decoder: Decoder | None) -> str:
+    """What a decoder is and is set to, the same in every process: a function by its name, an object by its fields."""
+    if dataclasses.is_dataclass(decoder):
+        fields = (decoder_name(getattr(decoder, field.name)) for field in dataclasses.fields(decoder))
+        return f"{type(decoder).__qualname__}({', '.join(fields)})"
+    return getattr(decoder, "__qualname__", repr(decoder))
 
 
 def content_digest(parts: Iterable[str | bytes]) -> str:

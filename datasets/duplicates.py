@@ -122,7 +122,7 @@ def _most_unexplained(nearest: np.ndarray) -> float:
         return OF_FEW
     tenth, half = np.quantile(others, [0.1, 0.5])
     hundredth = tenth * (tenth / half) ** (np.log(10) / np.log(5))
-    return float(min(MOST_UNEXPLAINED, CLOSER * hundredth))
+    return round(float(min(MOST_UNEXPLAINED, CLOSER * hundredth)), 4)
 
 
 def _softened(images_NHW: np.ndarray) -> np.ndarray:
@@ -165,7 +165,8 @@ def _unexplained(images_NHW: np.ndarray, left: np.ndarray, right: np.ndarray) ->
         again = np.flatnonzero(remaining < 10 * MOST_UNEXPLAINED)  # a crop is laid over the whole, not the reverse
         remaining[again] = np.minimum(remaining[again], _laid_over(other[again], one[again]))
         found[pairs] = remaining
-    return found
+    # Other processors round otherwise, and which images are copies is to be the same on all of them.
+    return found.round(4)
 
 
 PLACE = np.arange(THUMBNAIL_PX, dtype=np.float32) - (THUMBNAIL_PX - 1) / 2

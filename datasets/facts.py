@@ -17,19 +17,24 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from datasets.dataset import ImageDataset, content_digest
-from datasets.errors import InputError
-from datasets.stores import ENOUGH_PX, decode_into_store, release, squeezed, stored_array, stored_table
+from datasets.dataset import ImageDataset, content_digest, decoder_name
+from datasets.errors import InputError, UnreadableError
+from datasets.pixels import ENOUGH_PX, decode_into_store, squeezed
+from datasets.stores import release, stored_array, stored_table
 
-VERSION = "1"
+VERSION = "2"
 """Part of every key: raise it when other facts are measured, or the same ones otherwise."""
 THUMBNAIL_PX = 32
 BLOCK = 64
 """Images that a thread takes at a time."""
 FLAT = 8
 """Gray values (of 256) within which JPEG leaves what was one value."""
-FRAMED = 0.5
+FRAMED = 0.9
 """Part of the first row inside a frame that differs from it. Less is no frame, but an object on an even ground."""
+SHOWS_THROUGH = 0.05
+"""Part of what is inside a frame that may have its value, too."""
+WIDEST_FRAME = 0.25
+"""Part of the side; what is wider is ground, too."""
 
 SCHEMA: dict[str, Any] = {
     "width_px": pl.Int64,
@@ -90,10 +95,9 @@ class Facts:
 def facts(dataset: ImageDataset, progress: Progress | None = None, size_px: int | None = None) -> Facts:
     """Measures every image of a data set, or reads from the store what was measured before.
 
-    Where images have to be decoded, their pixels are stored by the way, as `stores.pixels` of `size_px` wants them.
+    Where images have to be decoded, their pixels are stored by the way, as `pixels.pixels` of `size_px` wants them.
     """
-    decoder = getattr(dataset.decoder, "__qualname__", type(dataset.decoder).__qualname__)
-    key = content_digest(["facts", VERSION, decoder, str(dataset.channels), *dataset.table["content"].to_list()])
+    key = content_digest(["facts", VERSION, dataset.contents, decoder_name(dataset.mask_decoder), *dataset.classes])
 
     @functools.cache
     def measured() -> tuple[pl.DataFrame, np.ndarray]:
@@ -149,6 +153,8 @@ def _fact(
     try:
         pixels_HWC = dataset.decoder(row | {"at_least_px": ENOUGH_PX})
         mask_HWC = None if dataset.mask_decoder is None else dataset.mask_decoder(row)
+    except UnreadableError:
+        raise  # to be remembered, it would have to be a fact
     except InputError as error:
         reason = str(error).removeprefix(f"{row.get('path')}: ").removeprefix(f"{row['image_id']}: ")
         return *(of_file or (None, None, None, None, None)), reason, *[None] * (len(SCHEMA) - 6)
@@ -217,9 +223,11 @@ def _frame(gray_HW: np.ndarray) -> tuple[float, float, float, float]:
     top, bottom = _flat(rows_low, rows_high), _flat(rows_low[::-1], rows_high[::-1])
     left, right = _flat(columns_low, columns_high), _flat(columns_low[::-1], columns_high[::-1])
     height, width = gray_HW.shape
-    if not (top or bottom or left or right) or top + bottom >= height or left + right >= width:
-        return 0.0, 0.0, 0.0, 0.0
+    top, bottom = (strip if strip <= WIDEST_FRAME * height else 0 for strip in (top, bottom))
+    left, right = (strip if strip <= WIDEST_FRAME * width else 0 for strip in (left, right))
     inner_HW = gray_HW[top : height - bottom, left : width - right].astype(int)
+    if (np.abs(inner_HW - int(gray_HW[0, 0])) <= FLAT).mean() > SHOWS_THROUGH:
+        return 0.0, 0.0, 0.0, 0.0
     # Within three rows: JPEG softens the edge.
     sides = zip(
         (top, right, bottom, left),

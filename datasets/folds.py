@@ -18,7 +18,7 @@ from datasets.errors import InputError
 MOST_FOLDS = 20
 MOST_REPEATS = 100
 ATTEMPTS = 20
-"""Deals tried, where groups are kept together, until every fold has images of every class."""
+"""Deals tried per repeat, until every fold has images of every class and no repeat is like another."""
 EXCHANGES = 1000
 """Moves and swaps of groups at most, after the deal."""
 MOST_SWAPPED = 300
@@ -69,31 +69,42 @@ class Folds:
 def make_folds(dataset: ImageDataset, k: int, seed: int, repeats: int = 1) -> Folds:
     """Stratified folds that keep groups together; the same on every machine for the same table, k and seed.
 
-    Every fold validates, and trains on, images of every class; repeats differ in how the images are dealt. Raises
-    `InputError` where k is out of range or a class has too few images, or too few groups, for that.
+    Every fold validates, and trains on, images of every class; no two repeats are the same split. Raises `InputError`
+    where k is out of range, a class has too few images or groups for that, or there are not so many splits.
     """
     if not 2 <= k <= MOST_FOLDS:
         raise InputError(f"{k} folds: choose from 2 to {MOST_FOLDS}")
     if not 1 <= repeats <= MOST_REPEATS:
         raise InputError(f"{repeats} repeats: choose from 1 to {MOST_REPEATS}")
     group_of = _numbered(dataset.table["group"])
-    classes = np.zeros(len(dataset), np.int64) if dataset.kind == "segmentation" else dataset.targets
-    _check_enough(dataset, classes, group_of, k)
+    classes_NT = np.zeros((len(dataset), 1), np.int64) if dataset.kind == "segmentation" else dataset.scored_targets
+    _check_enough(dataset, classes_NT[:, 0], group_of, k)
     strata = np.unique(dataset.strata, return_inverse=True)[1]
-    grouped = group_of.max() + 1 < len(group_of)
-    found: list[np.ndarray] = []
+    found: dict[bytes, np.ndarray] = {}
     for repeat in range(repeats):
-        for attempt in range(ATTEMPTS if grouped else 1):
-            dealt = _dealt(strata, group_of, k, np.random.default_rng([seed, repeat, attempt]))
-            if _has_every_class(classes, dealt, k):
-                found.append(dealt)
-                break
-    if len(found) < repeats:
+        possible: dict[bytes, np.ndarray] = {}
+        for attempt in range(ATTEMPTS):
+            dealt = _dealt(strata, classes_NT[:, 0], group_of, k, np.random.default_rng([seed, repeat, attempt]))
+            split = _numbered(pl.Series(dealt)).tobytes()  # the same for the same folds in another order
+            complete = [_has_every_class(classes, dealt, k) for classes in classes_NT.T]
+            if split not in found and complete[0]:
+                possible[split] = dealt
+                if all(complete):
+                    break
+        if possible:  # the last, which has every class of every target, if any has; else the classes of the first
+            split, dealt = possible.popitem()
+            found[split] = dealt
+    if not found:
         raise InputError(
             f"no {k} folds found that keep groups together and have images of every class on both sides of each: "
             f"choose fewer --folds"
         )
-    return Folds(np.stack(found))
+    if len(found) < repeats:
+        raise InputError(
+            f"--repeats {repeats}: only {len(found)} different way{'s were' * (len(found) > 1) or ' was'} found to "
+            f"deal these groups into {k} folds; choose fewer --repeats or --folds"
+        )
+    return Folds(np.stack(list(found.values())))
 
 
 def leave_one_source_out(dataset: ImageDataset) -> Folds:
@@ -152,34 +163,51 @@ def _numbered(groups: pl.Series) -> np.ndarray:
     return groups.replace_strict(first, np.arange(len(first)), return_dtype=pl.Int64).to_numpy()
 
 
-def _dealt(strata: np.ndarray, group_of: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+def _dealt(
+    strata: np.ndarray, classes: np.ndarray, group_of: np.ndarray, k: int, rng: np.random.Generator
+) -> np.ndarray:
     """int64 (images,): folds whose shares of every stratum are as equal as the groups allow.
 
-    G groups, S strata; `held` counts the images of a group, `shares` those of a fold, per stratum. All in whole numbers
+    G groups, S strata, C classes; `held` counts the images of a group, `shares` those of a fold. All in whole numbers
     (k times what is meant, where shares would be fractions), so that every machine deals alike.
     """
-    held_GS = np.zeros((group_of.max() + 1, strata.max() + 1), np.int64)
-    np.add.at(held_GS, (group_of, strata), 1)
+    held_GS, held_GC = _counts(group_of, strata), _counts(group_of, classes) > 0
     fold_of_G = np.full(len(held_GS), -1, np.int64)
     shares_KS = np.zeros((k, held_GS.shape[1]), np.int64)
     total_S = held_GS.sum(0)
     sizes_G = held_GS.sum(1)
+    left_C, lacking_KC = held_GC.sum(0), np.ones((k, held_GC.shape[1]), bool)
 
     several = np.flatnonzero(sizes_G > 1)
     for group in sorted(rng.permutation(several), key=lambda group: -int((held_GS[group] ** 2).sum())):
-        # What the squared distance from the ideal shares grows by, first; then the fold with the fewest images.
+        # Folds that lack a class of which no more groups are left than folds lack it, before all; then what the squared
+        # distance from the ideal shares grows by; then the fold with the fewest images.
+        urgent_C = held_GC[group] & (left_C <= lacking_KC.sum(0))
         harm_K = (held_GS[group] * (2 * (k * shares_KS - total_S) + k * held_GS[group])).sum(1)
-        fold = np.lexsort((rng.permutation(k), shares_KS.sum(1), harm_K))[0]
+        wanting_K = (lacking_KC & urgent_C).sum(1)
+        fold = np.lexsort((rng.permutation(k), shares_KS.sum(1), harm_K, -wanting_K))[0]
         fold_of_G[group] = fold
         shares_KS[fold] += held_GS[group]
+        left_C = left_C - held_GC[group]
+        lacking_KC[fold] &= ~held_GC[group]
     for stratum in range(held_GS.shape[1]):
         single = np.flatnonzero((sizes_G == 1) & (held_GS[:, stratum] == 1))
         folds = _filled_up(shares_KS, stratum, len(single), rng)
         fold_of_G[single] = rng.permutation(folds)
         shares_KS[:, stratum] += np.bincount(folds, minlength=k)
     if len(several):
-        _exchange(fold_of_G, held_GS, k)
+        exchanged = fold_of_G.copy()
+        _exchange(exchanged, held_GS, k)
+        if not _has_every_class(classes, fold_of_G[group_of], k) or _has_every_class(classes, exchanged[group_of], k):
+            fold_of_G = exchanged
     return fold_of_G[group_of]
+
+
+def _counts(group_of: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """int64 (groups, labels): how many images of a group have a label."""
+    counts = np.zeros((group_of.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (group_of, labels), 1)
+    return counts
 
 
 def _filled_up(shares_KS: np.ndarray, stratum: int, images: int, rng: np.random.Generator) -> np.ndarray:

@@ -48,9 +48,7 @@ def remedied(
     features can be had, whatever is similar. `size_px`: see `facts`. Raises `InputError` for
     what is unknown, and where no image would be left.
     """
-    for name in drop:
-        if name not in REMEDIES:
-            raise InputError(f"--drop {name}: unknown{nearest(name, REMEDIES)} Known: {', '.join(REMEDIES)}, or none")
+    check_known(drop)
     found = facts(dataset, progress, size_px)
     copies = clusters(dataset, found)
     reasons: dict[int, str] = {}
@@ -92,8 +90,17 @@ def remedied(
     if not keep.any():
         raise InputError(f"{dataset.origin}: no image is left; the first one: {reasons[0]}; see --drop and --like")
     dropped = [Skipped(image_ids[row], reason) for row, reason in sorted(reasons.items())]
-    kept = dataset.rows(keep, dropped=(*dataset.dropped, *dropped))
-    return dataclasses.replace(kept, table=_grouped(kept.table, copies.near[keep]))
+    kept = dataset if keep.all() else dataset.rows(keep)
+    return dataclasses.replace(
+        kept, dropped=(*dataset.dropped, *dropped), table=_grouped(kept.table, copies.near[keep])
+    )
+
+
+def check_known(drop: Collection[str]) -> None:
+    """Raises `InputError` for a remedy that there is not."""
+    for name in drop:
+        if name not in REMEDIES:
+            raise InputError(f"--drop {name}: unknown{nearest(name, REMEDIES)} Known: {', '.join(REMEDIES)}, or none")
 
 
 def labels_of(dataset: ImageDataset, found: Facts) -> pl.Series:
@@ -127,18 +134,15 @@ def under_words(dataset: ImageDataset, labels: pl.Series, rows: np.ndarray) -> s
 
 
 def contaminants(dataset: ImageDataset, found: Facts, copies: Clusters) -> list[np.ndarray]:
-    """Rows of every picture that stands under too many labels, or too often: exact copies, else near ones.
-
-    Near copies count as often only if they are of several groups: ten frames of one patient are no contamination.
-    """
-    labels, groups = labels_of(dataset, found), dataset.table["group"]
+    """Rows of every picture that stands under too many labels, be it in exact or in near copies, and of every one with
+    too many exact copies. Many near copies under one label may be the frames of a film, and are none."""
+    labels = labels_of(dataset, found)
     of_masks = dataset.kind == "segmentation"  # near copies differ in the rim of their masks
     found_rows: list[np.ndarray] = []
     taken = np.zeros(len(dataset), bool)
     for numbers, exact in ((copies.exact, True), (copies.near, False)):
         for rows in members(np.where(found.sound & ~taken, numbers, np.arange(len(dataset)))):
-            many = len(rows) >= MANY_COPIES and (exact or groups[rows].n_unique() > 1)
-            if many or (not of_masks and labels[rows].n_unique() >= MANY_LABELS):
+            if (exact and len(rows) >= MANY_COPIES) or (not of_masks and labels[rows].n_unique() >= MANY_LABELS):
                 found_rows.append(rows)
                 taken[rows] = True
     return found_rows

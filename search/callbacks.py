@@ -171,6 +171,8 @@ def _append(folder: Path, report: dict[str, Any]) -> None:
 
 def _write_scalars(writer: SummaryWriter, entry: dict[str, float]) -> None:
     for name in entry.keys() - {"epoch", "fold"}:
+        if not math.isfinite(entry[name]):
+            continue  # TensorBoard would say so on the terminal, once per point
         part = "training" if name in ("train_loss", "learning_rate") else "validation"
         writer.add_scalar(f"{part}/{name}", entry[name], int(entry["epoch"]))
 

@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.progress import Progress
 
 import analysis
+import datasets
 from analysis.words import metric_words
 from datasets import InputError, nearest
 from search.options import Options
@@ -105,6 +106,11 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
 
 def _planned(options: Options, console: Console) -> Plan:
     """The plan; what takes long is shown while it lasts."""
+    if options.demo and options.images is None and (datasets.task(options.task).IMAGES or 0) > MANY_PHANTOMS:
+        console.print(
+            f"Drawing {datasets.task(options.task).IMAGES:,} images, as many as the real data set has: "
+            f"--images 600 draws fewer"
+        )
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
         looking = bar.add_task("looking at the images", visible=False)
         return make_plan(options, lambda done, all_: bar.update(looking, completed=done, total=all_, visible=True))
@@ -115,10 +121,10 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         console.print(Panel("DEMONSTRATION DATA: drawn by this program, no real images", style="bold", expand=False))
     data, experiment = record["data"], plan.experiment
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items())
-    say(f"{plan.title}: {data['images']:,} images ({counts}), {data['origin']}")
-    if plan.dataset.demonstration and plan.options.images is None and data["images"] > MANY_PHANTOMS:
-        say("These are as many as the real data set has; --images 600 draws fewer")
+    kind = (
+        "masks" if data["kind"] == "segmentation" else ", ".join(f"{n:,} {name}" for name, n in data["counts"].items())
+    )
+    say(f"{plan.title}: {data['images']:,} images ({kind}), {data['origin']}")
     if data["skipped"]:
         first = data["skipped"][0]
         say(f"{len(data['skipped'])} files skipped, see the report; the first: {first['path']}: {first['reason']}")
@@ -127,7 +133,7 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         say(
             f"{len(data['dropped']):,} images dropped ({why}), see the report; "
-            f"python -m datasets {plan.options.task} shows them"
+            f"python -m datasets {_same_images(plan.options)} shows them"
         )
     if data["splits"]["test"]:
         say(f"{data['splits']['test']:,} further images are the test split, which no trial sees")
@@ -143,6 +149,17 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         f"{record['trials']} trials ({how}{published}), each by {validation}, "
         f"at most {experiment.max_epochs} epochs; score: {metric_words(experiment.metric)}"
     )
+
+
+def _same_images(options: Options) -> str:
+    """The arguments by which the audit finds the images of this search."""
+    said = [options.task, *(["--demo"] if options.demo else [])]
+    for name in ("data", "table", "images"):
+        value = getattr(options, name)
+        said += [f"--{name}", str(value)] if value is not None else []
+    said += ["--plant", ",".join(options.plant)] if options.plant else []
+    said += ["--seed", str(options.seed)] if options.demo and options.seed else []
+    return shlex.join(said)
 
 
 def _conclude(folder: Path, page: Path, console: Console) -> None:

@@ -64,6 +64,11 @@ class Options:
     gpus_per_trial: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("plant", "drop", "like"):
+            words = getattr(self, name)
+            if isinstance(words, str):
+                raise InputError(f"--{name} {words}: from Python give a tuple of words, ({words!r},)")
+            object.__setattr__(self, name, None if words is None else tuple(map(str, words)))
         for name, whole in (
             ("--trials", self.trials),
             ("--folds", self.folds),
@@ -97,6 +102,10 @@ class Options:
             raise InputError(f"--seed {self.seed}: must be below {2**31:,}")
         if self.folds is not None and not 2 <= self.folds <= MOST_FOLDS:
             raise InputError(f"--folds {self.folds}: choose from 2 to {MOST_FOLDS}")
+        if self.address is not None and self.data is not None and self.data.is_file():
+            raise InputError(
+                f"--data {self.data}: other nodes do not see what an archive unpacks to; unpack it yourself"
+            )
         if self.leave_source_out and (self.folds is not None or self.repeats > 1):
             raise InputError("--leave-source-out has one fold per source, once; leave out --folds and --repeats")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.experiment_name):

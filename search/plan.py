@@ -10,9 +10,11 @@ from typing import Any
 import datasets
 import search_spaces
 from datasets import ImageDataset, InputError, check_searchable
+from datasets.audit import quick_findings
 from datasets.dataset import Split
+from datasets.findings import Finding
 from datasets.folds import Folds, leave_one_source_out, make_folds
-from datasets.remedies import DEFAULT_DROP, remedied
+from datasets.remedies import DEFAULT_DROP, Embed, remedied
 from search.options import Options
 from search.spaces import agreeing, fixed_space, grid, image_sizes, models
 from search_spaces import Experiment, Published, Space
@@ -36,6 +38,9 @@ class Plan:
     space: Space
     published: list[Published]
     """Run first, in this order."""
+    drop: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What can be said of the images at once; `python -m datasets` says more."""
     points: list[dict[str, Any]]
     """Of a grid, in random order; empty for other searchers."""
     weights: str
@@ -65,7 +70,8 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
     drop = DEFAULT_DROP if options.drop is None else options.drop
     # The smallest: a larger one, if there is any, may be decoded again.
-    dataset = remedied(found, drop, options.like, progress=progress, size_px=image_sizes(space)[0])
+    size_px = image_sizes(space)[0]
+    dataset = remedied(found, drop, options.like, _embedding(options, found), progress, size_px)
     development = dataset.part("development")
     check_searchable(development)
     if options.leave_source_out:
@@ -74,11 +80,7 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     else:
         folds = make_folds(development, experiment.folds, options.seed, options.repeats)
     check_scorable(experiment.metric, development, folds)
-    weights = ("none" if dataset.demonstration else "imagenet") if options.weights is None else options.weights
-    if weights not in ("none", "imagenet"):
-        weights = str(Path(weights).absolute())  # workers have working folders of their own
-    if weights != "none":
-        _check_weights(space, dataset, weights)
+    weights = _weights(options, space, dataset)
     return Plan(
         options=options,
         title=datasets.task(options.task).TITLE,
@@ -88,9 +90,40 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
         folds=folds,
         space=space,
         published=published,
+        drop=tuple(drop),
+        findings=quick_findings(found),
         points=points,
         weights=weights,
     )
+
+
+def _embedding(options: Options, dataset: ImageDataset) -> Embed | None:
+    """What finds images that resemble the named ones, where ImageNet's weights can be had; copies are found without."""
+    if not options.like or dataset.channels == 2 or options.weights not in (None, "imagenet") or dataset.demonstration:
+        return None
+    from trainables.embedding import embedding  # imports torch and timm, which takes seconds
+
+    return embedding("imagenet")
+
+
+def _weights(options: Options, space: Space, dataset: ImageDataset) -> str:
+    """What backbones start from: `imagenet`, `none` or a file, found to be there and to fit."""
+    if options.weights is None and dataset.demonstration:
+        return "none"
+    from trainables.models import is_own  # imports torch, which takes seconds
+
+    if all(map(is_own, models(space))):
+        if options.weights not in (None, "none"):
+            raise InputError(
+                f"--weights {options.weights}: no network searched here has pretrained weights; leave it out"
+            )
+        return "none"
+    weights = options.weights or "imagenet"
+    if weights not in ("none", "imagenet"):
+        weights = str(Path(weights).absolute())  # workers have working folders of their own
+    if weights != "none":
+        _check_weights(space, dataset, weights)
+    return weights
 
 
 def _check_weights(space: Space, dataset: ImageDataset, weights: str) -> None:

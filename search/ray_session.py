@@ -133,8 +133,8 @@ def _check_listening(address: str) -> None:
 
 def _excludes(stay_behind: tuple[Path, ...]) -> list[str]:
     """Rules for what is not shipped, as in `.gitignore`; nothing outside the checkout is shipped anyway."""
-    inside = [folder.relative_to(ROOT) for folder in stay_behind if folder.is_relative_to(ROOT) and folder != ROOT]
-    return [".git", "/.venv", *(f"/{folder.as_posix()}/" for folder in inside)]
+    inside = [path.relative_to(ROOT) for path in stay_behind if path.is_relative_to(ROOT) and path != ROOT]
+    return [".git", "/.venv", *(f"/{path.as_posix()}" for path in inside)]
 
 
 @contextlib.contextmanager

@@ -40,9 +40,9 @@ SAME_ON_RESUME = (
     "weights",
     "precision",
     "fixed",
-    "folds_digest",
 )
 """What must not change when a search goes on: its trials could not be compared."""
+SAME_DATA_ON_RESUME = ("drop", "like", "pool", "plant", "repeats", "leave_source_out")
 
 PACKAGES = ("ray", "torch", "torchvision", "timm", "optuna", "polars", "scikit-learn", "kornia")
 
@@ -80,14 +80,25 @@ def make_record(plan: Plan) -> dict[str, Any]:
         raise InputError(f"--resume: {folder / 'study.db'} is missing, without which it cannot go on")
     for key in SAME_ON_RESUME:
         if before[key] != record[key]:
-            raise InputError(
-                f"--resume: {key} was {before[key]!r} and is {record[key]!r} now; "
-                f"give the same options as before, or choose another --name"
-            )
+            raise InputError(_changed(key, before[key], record[key]))
+    for key in SAME_DATA_ON_RESUME:
+        if before["data"].get(key) != record["data"][key]:
+            raise InputError(_changed(key, before["data"].get(key), record["data"][key]))
     if before["data"]["digest"] != record["data"]["digest"]:
-        raise InputError("--resume: the images have changed since; choose another --name")
+        raise InputError(
+            "--resume: the images, or what is said of them, have changed since: mend --data or --table, or choose "
+            "another --name"
+        )
+    if before["folds_digest"] != record["folds_digest"]:
+        raise InputError("--resume: this version of the program deals other folds; choose another --name")
     trials = max(record["trials"], before["trials"])
     return before | {"trials": trials, "sessions": before["sessions"] + record["sessions"]}
+
+
+def _changed(key: str, before: Any, now: Any) -> str:
+    return (
+        f"--resume: {key} was {before!r} and is {now!r} now; give the same options as before, or choose another --name"
+    )
 
 
 def write_record(plan: Plan, record: dict[str, Any]) -> None:
@@ -151,10 +162,16 @@ def _record(plan: Plan) -> dict[str, Any]:
             "target_name": dataset.target_name,
             "further": [dataclasses.asdict(target) for target in dataset.further],
             "splits": plan.splits,
+            "table": None if options.table is None else str(options.table),
+            "drop": list(plan.drop),
+            "like": list(options.like),
+            "pool": options.pool,
+            "plant": sorted(options.plant),
             "repeats": plan.folds.repeats,
             "leave_source_out": options.leave_source_out,
             "skipped": [dataclasses.asdict(skipped) for skipped in dataset.skipped],
             "dropped": [dataclasses.asdict(dropped) for dropped in dataset.dropped],
+            "findings": [dataclasses.asdict(finding) for finding in plan.findings],
         },
         "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(terse=True)},
     }

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,9 @@ def dataset_of(
         for i, array in enumerate(arrays)
     ]
     if masks is not None:
-        content = [f"{one} {hashlib.sha256(mask.tobytes()).hexdigest()}" for one, mask in zip(content, masks, strict=True)]
+        content = [
+            f"{one} {hashlib.sha256(mask.tobytes()).hexdigest()}" for one, mask in zip(content, masks, strict=True)
+        ]
     table = {
         "image_id": [f"a{i}" for i in numbers],
         "target": [i % len(classes) for i in numbers] if targets is None else list(targets),
@@ -87,3 +90,22 @@ def cloud(rng: np.random.Generator, size_px: int = 64) -> np.ndarray:
         coarse = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
         summed += weight * np.asarray(coarse.resize((size_px, size_px), Image.Resampling.BICUBIC))
     return np.clip(128 + 40 * summed + rng.normal(0, 4, summed.shape), 0, 255).astype(np.uint8)
+
+
+def lettered(images: list[np.ndarray]) -> list[np.ndarray]:
+    """A bar in a corner, upright in one class and flat in the other."""
+    marked = [image.copy() for image in images]
+    rng = np.random.default_rng(0)
+    for i, image in enumerate(marked):
+        y, x = rng.integers(2, 5, 2)
+        image[y : y + (7 if i % 2 else 2), x : x + (2 if i % 2 else 7)] = 255
+        image[y + 2 : y + 4, x + 3 : x + 5] = 255
+    return marked
+
+
+def class_folders(root: Path) -> Path:
+    """Twelve photographs of class `a` as bmp, twelve of class `b` as png."""
+    for i, image in enumerate(photographs(24)):
+        (root / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(root / "ab"[i % 2] / (f"{i}.png" if i % 2 else f"{i}.bmp"))
+    return root

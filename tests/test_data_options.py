@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import search
 from analysis import Results
+from datasets import InputError
 from search.__main__ import app
 
 SMALL = {"weights": "none", "trials": 1, "folds": 2, "max_epochs": 1, "concurrent": 1}
@@ -116,6 +117,12 @@ def test_what_is_left_out_stands_in_the_record_and_in_the_report(folder, tmp_pat
     assert pair["fold"].n_unique() == 1, "the same image never stands on both sides of a split"
 
 
+@pytest.mark.parametrize("name", ["drop", "like", "plant"])
+def test_a_word_in_place_of_several_is_refused_from_python(name, tmp_path):
+    with pytest.raises(InputError, match=f"--{name} 12: from Python give a tuple of words"):
+        search.run("covid", demo=True, results=tmp_path, **{name: "12"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -128,6 +135,8 @@ def test_what_is_left_out_stands_in_the_record_and_in_the_report(folder, tmp_pat
         (["covid", "--demo", "--images", "1"], "ask for at least 2"),
         (["covid", "--demo", "--like", "nothing"], "nothing"),
         (["digits", "--images", "5"], "--images is about demonstration data"),
+        (["digits", "--pool"], "has no test split to put into the folds"),
+        (["digits", "--weights", "/no/file"], "no network searched here has pretrained weights"),
         (["digits", "--plant", "text"], "--plant is about demonstration data"),
         (["covid", "--data", "DIR", "--table", "DIR/all.csv"], "--table is for the task 'images'"),
         (["images", "--table", "/no/table.csv"], "/no/table.csv"),

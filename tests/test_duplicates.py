@@ -18,7 +18,7 @@ from tests.pictures import BROKEN, dataset_of, photographs
 
 @pytest.fixture(scope="module")
 def chests() -> list[np.ndarray]:
-    return [chest_film(np.random.default_rng(i), 128, bool(i % 2)) for i in range(80)]
+    return [chest_film(np.random.default_rng(i), 192, bool(i % 2)) for i in range(80)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def test_altered_copies_of_digits_are_found_and_no_two_digits_joined(digits, cop
 
 def test_many_altered_copies_of_one_picture_are_one_cluster(chests):
     rng = np.random.default_rng(0)
-    copies = [np.clip(chests[0] * rng.uniform(0.9, 1.05) + rng.uniform(-6, 6), 0, 255).astype(np.uint8) for _ in range(60)]
+    copies = [
+        np.clip(chests[0] * rng.uniform(0.9, 1.05) + rng.uniform(-6, 6), 0, 255).astype(np.uint8) for _ in range(60)
+    ]
     found = near([*chests, *copies])
     assert (found[80:] == 0).all()
 
@@ -108,7 +110,9 @@ pairs = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=40)
 
 @given(pairs)
 def test_joined_rows_are_the_connected_components(edges):
-    left, right = (np.array(side, np.int64) for side in zip(*edges, strict=True)) if edges else np.zeros((2, 0), np.int64)
+    left, right = (
+        (np.array(side, np.int64) for side in zip(*edges, strict=True)) if edges else np.zeros((2, 0), np.int64)
+    )
     found = joined(np.arange(20), left, right)
     expected = list(range(20))
     for _ in range(20):

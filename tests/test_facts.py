@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from datasets import InputError, Request, load_all
 from datasets.facts import SCHEMA, facts, perceptual_hashes
 from datasets.images import from_class_folders
+from datasets.pixels import pixels
 from tests.pictures import BROKEN, dataset_of, photographs
 
 
@@ -112,3 +114,19 @@ def test_no_images_are_no_facts():
     found = facts(dataset_of(photographs(1)).rows(np.zeros(1, bool)))
     assert len(found) == 0
     assert set(SCHEMA) <= set(found.table.columns)
+
+
+def test_what_cannot_be_read_now_is_not_remembered(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path / "store"))
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(3):
+            noise = np.random.default_rng([i, ord(label)]).integers(0, 255, (20, 20, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "data" / label / f"{i}.png")
+    dataset = load_all("images", Request(root=tmp_path / "data"))
+    away = (tmp_path / "data" / "b" / "1.png").rename(tmp_path / "away.png")
+    with pytest.raises(InputError, match=r"b/1\.png: cannot be read now"):
+        facts(dataset, size_px=8)
+    away.rename(tmp_path / "data" / "b" / "1.png")
+    assert facts(dataset, size_px=8).sound.all()
+    assert pixels(dataset, 8).any((1, 2, 3)).all()

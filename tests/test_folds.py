@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import ImageDataset, InputError
+from datasets import ImageDataset, InputError, Target
 from datasets.folds import Folds, leave_one_source_out, make_folds
 from tests.small import small_dataset
 
@@ -65,10 +65,6 @@ def test_class_shares_are_within_one_image_of_what_the_groups_allow(sizes_classe
     targets = np.unique(targets, return_inverse=True)[1].tolist()
     if max(targets) == 0:
         return
-    try:
-        folds = make_folds(labelled(targets, groups), k, 0)
-    except InputError:
-        return
     held = np.zeros((len(sizes_classes), max(targets) + 1))
     np.add.at(held, (np.array(groups, int), targets), 1)
 
@@ -82,7 +78,13 @@ def test_class_shares_are_within_one_image_of_what_the_groups_allow(sizes_classe
         np.add.at(shares, list(fold_of_group), held)
         return bool(((shares > 0) & (shares < held.sum(0))).all())
 
-    best = min(off(dealt) for dealt in itertools.product(range(k), repeat=len(held)) if possible(dealt))
+    every_deal = [dealt for dealt in itertools.product(range(k), repeat=len(held)) if possible(dealt)]
+    try:
+        folds = make_folds(labelled(targets, groups), k, 0)
+    except InputError:
+        assert not every_deal
+        return
+    best = min(map(off, every_deal))
     ours = off(tuple(int(folds.validated_in[0][groups.index(str(group))]) for group in range(len(held))))
     assert ours <= best + 1
 
@@ -204,3 +206,25 @@ def test_any_number_of_repeats_will_do_within_reason():
     with pytest.raises(InputError, match="0 repeats: choose from 1 to 100"):
         make_folds(small_dataset(), 3, 0, repeats=0)
     assert isinstance(make_folds(small_dataset(), 3, 0, repeats=100), Folds)
+
+
+def test_no_two_repeats_are_the_same_split():
+    groups = [str(row // 4) for row in range(24)]
+    dataset = labelled([row % 2 for row in range(24)], groups)
+    repeats = make_folds(dataset, 3, 0, repeats=8).validated_in
+    splits = {frozenset(frozenset(np.flatnonzero(repeat == fold)) for fold in range(3)) for repeat in repeats}
+    assert len(splits) == 8
+    with pytest.raises(InputError, match="--repeats 2: only 1 different way was found"):
+        make_folds(dataset, 6, 0, repeats=2)
+
+
+@given(st.integers(0, 50))
+@settings(max_examples=20, deadline=None)
+def test_every_fold_has_the_classes_of_all_scored_targets_where_that_can_be(seed):
+    rng = np.random.default_rng(seed)
+    rare = np.zeros(120, int)
+    rare[rng.choice(120, 6, replace=False)] = 1
+    dataset = labelled([row % 2 for row in range(120)], target_rare=rare.tolist())
+    dataset = dataclasses.replace(dataset, further=(Target("rare", ("no", "yes")),))
+    for _, validated in make_folds(dataset, 3, seed):
+        assert set(rare[validated]) == {0, 1}

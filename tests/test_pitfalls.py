@@ -188,7 +188,7 @@ def test_masks_go_with_their_images_but_for_contradictions():
     assert set(dataset.targets) == {0}
     for pitfall, same in (("duplicates", True), ("contradictions", False)):
         for copy, first in copies(dataset, pitfall):
-            assert copy["content"] == first["content"]
+            assert (copy["content"] == first["content"]) == same
             masks = dataset.mask_decoder(copy), dataset.mask_decoder(first)
             assert np.array_equal(*masks) == same
     for index in np.flatnonzero(~planted(dataset, "corrupt"))[:40].tolist():

@@ -148,6 +148,8 @@ def test_two_searches_cannot_write_to_one_folder(finished):
         ({"max_epochs": 9}, "max_epochs was 3 and is 9 now"),
         ({"metric": "auroc"}, "metric was 'accuracy' and is 'auroc' now"),
         ({"fixed": {"batch_size": 32}}, "fixed was {} and is {'batch_size': 32} now"),
+        ({"repeats": 2}, "repeats was 1 and is 2 now"),
+        ({"drop": ("corrupt",)}, "drop was .* and is \\['corrupt'\\] now"),
     ],
 )
 def test_a_search_goes_on_only_as_the_same_search(finished, changed, says):

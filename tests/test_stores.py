@@ -1,20 +1,18 @@
 """Stores: computed once, never half written, never over budget."""
 
-import dataclasses
 import multiprocessing
 import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from filelock import FileLock
 
-from datasets import stores
-from datasets.stores import masks, pixels, stored_array, stored_table
-from tests.small import small_dataset
+from datasets import InputError, stores
+from datasets.stores import stored_array, stored_table
 
 
 @pytest.fixture
@@ -159,79 +157,40 @@ def test_a_full_disk_is_noticed_before_writing(folder, monkeypatch, caplog):
     assert not list(folder.glob("*.npy")) + list(folder.glob("*.part"))
 
 
-def test_pixels_are_resized_to_a_square_and_change_with_the_images(folder):
-    dataset = small_dataset(images=6, size_px=16, channels=3)
-    stored = pixels(dataset, 8)
-    assert stored.shape == (6, 8, 8, 3)
-    assert stored.dtype == np.uint8
-    whole = pixels(dataset, 16)
-    assert (whole[2] == dataset.decode(2)).all()
-    assert abs(stored[2].mean() - whole[2].mean()) < 3
-    assert len(list(folder.glob("*.npy"))) == 2
-    pixels(small_dataset(images=8, size_px=16, channels=3), 8)
-    assert len(list(folder.glob("*.npy"))) == 3
-
-
-def test_pixels_are_found_again_when_only_labels_or_groups_have_changed(folder):
-    dataset = small_dataset(images=6, channels=3)
-    pixels(dataset, 8)
-    table = dataset.table.with_columns(target=1 - pl.col("target"), group=pl.lit("one"))
-    pixels(dataclasses.replace(dataset, table=table), 8)
-    assert len(list(folder.glob("*.npy"))) == 1
-
-
-def test_a_larger_image_may_be_decoded_smaller_but_not_below_what_is_asked_for(folder):
-    asked = []
-
-    def decoder(row: dict[str, Any]) -> np.ndarray:
-        asked.append(row.get("at_least_px"))
-        return np.full((40, 60, 3), 9, np.uint8)
-
-    dataset = small_dataset(images=4, channels=3).rows(np.arange(4), decoder=decoder)
-    assert (pixels(dataset, 8) == 9).all()
-    assert asked == [stores.ENOUGH_PX] * 4
-    pixels(dataset, 300)
-    assert asked[4:] == [300] * 4
-
-
-def test_masks_keep_their_classes(folder):
-    def mask(row: dict[str, Any]) -> np.ndarray:
-        halves = np.zeros((9, 9, 1), np.uint8)
-        halves[4:] = 3
-        return halves
-
-    stored = masks(small_dataset(images=4).rows(np.arange(4), mask_decoder=mask), 6)
-    assert (stored.shape, stored.dtype) == ((4, 6, 6), np.uint8)
-    assert set(np.unique(stored)) == {0, 3}
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3])
-def test_images_of_any_number_of_channels_are_resized(channels, folder):
-    def decoder(row: dict[str, Any]) -> np.ndarray:
-        return np.broadcast_to(np.arange(channels, dtype=np.uint8) * 50, (20, 30, channels)).copy()
-
-    dataset = small_dataset(images=3).rows(np.arange(3), decoder=decoder, channels=channels)
-    assert (pixels(dataset, 8) == np.arange(channels) * 50).all()
-
-
 def test_the_store_is_where_the_environment_says(monkeypatch):
     monkeypatch.delenv("IMAGE_SEARCH_STORE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert stores.store_folder() == Path("/somewhere/image-search")
 
 
-def test_a_part_takes_its_pixels_from_the_store_of_the_whole(folder):
-    calls = []
+def test_what_any_dead_writer_left_is_removed_and_what_is_being_written_stays(folder):
+    (folder / "dead.999999.part").write_bytes(b"half")
+    with FileLock(folder / "alive.lock"):
+        (folder / "alive.999998.part").write_bytes(b"half")
+        stored_array("k", (3,), np.uint8, lambda array: array.fill(2))
+        assert [part.name for part in folder.glob("*.part")] == ["alive.999998.part"]
 
-    def decoder(row: dict[str, Any]) -> np.ndarray:
-        calls.append(row["image_id"])
-        return np.full((9, 9, 1), int(row["image_id"][-3:]), np.uint8)
 
-    whole = dataclasses.replace(small_dataset(images=6), decoder=decoder)
-    part = whole.rows(np.array([True, False, True, True, False, True])).rows(np.array([3, 1]))
-    pixels(whole, 8)
-    calls.clear()
-    assert pixels(part, 8)[:, 0, 0, 0].tolist() == [5, 2]
-    assert not calls
-    assert pixels(part, 7)[:, 0, 0, 0].tolist() == [5, 2], "another size is decoded"
-    assert len(calls) == 2
+def test_nothing_is_deleted_where_that_would_not_be_enough(folder, monkeypatch, caplog):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.000003")
+    stored_array("k", (1000,), np.uint8, lambda array: array.fill(1))
+    archive = folder / "archives" / "today"
+    archive.mkdir(parents=True)
+    (archive / "film.png").write_bytes(b"x" * 2500)
+    assert (stored_array("other", (1000,), np.uint8, lambda array: array.fill(3)) == 3).all()
+    assert (folder / "k.npy").exists()
+    assert "of the budget are in use" in caplog.text
+
+
+def test_a_store_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path / "file" / "store"))
+    assert (stored_array("k", (3,), np.uint8, lambda array: array.fill(2)) == 2).all()
+    assert stored_table("k", lambda: pl.DataFrame({"a": [1]}))["a"].to_list() == [1]
+    assert "cannot be written" in caplog.text
+
+
+def test_a_budget_that_is_no_number_is_said_so(folder, monkeypatch):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "20G")
+    with pytest.raises(InputError, match="IMAGE_SEARCH_STORE_GB=20G: expected a number of gigabytes"):
+        stored_array("k", (3,), np.uint8, lambda array: array.fill(2))

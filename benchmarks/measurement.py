@@ -1,0 +1,94 @@
+"""What every benchmark needs: a side measured in a process of its own, and a row that says when and where."""
+
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Measured:
+    result: Any
+    seconds: float
+    private_bytes: int
+    """Largest memory that is the process's own and that of its children, together."""
+    mapped_bytes: int
+    """What was resident beside that at most: pages of mapped files, which the system may take back at any time."""
+
+
+def measured(side: Callable[..., Any], *arguments: Any) -> Measured:
+    """Calls an importable function in a fresh process. What its module imports counts for memory, not for time."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(sender, side, arguments))
+    process.start()
+    sender.close()
+    try:
+        outcome = Measured(*receiver.recv())
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"{side.__name__} ended with status {process.exitcode}") from None
+    process.join()
+    return outcome
+
+
+def _measure(sender: Connection, side: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    private, mapped, ended = [0], [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            used = [memory for member in family if (memory := _memory(member)) is not None]
+            private.append(sum(resident - shared for resident, shared in used))
+            mapped.append(max(shared for _, shared in used))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    began = time.perf_counter()
+    result = side(*arguments)
+    seconds = time.perf_counter() - began
+    ended.set()
+    watching.join()
+    sender.send((result, seconds, max(private), max(mapped)))
+
+
+def _memory(process: psutil.Process) -> tuple[int, int] | None:
+    """Resident and shared bytes; None where it has just ended."""
+    try:
+        memory = process.memory_info()
+    except psutil.NoSuchProcess:
+        return None
+    return memory.rss, memory.shared
+
+
+def machine() -> str:
+    """In words for a table: processor, cores, system."""
+    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
+
+
+def record(name: str, row: dict[str, Any], note: str = "") -> None:
+    """Appends to `<name>.json` (one object per line) and to the table at the end of `<name>.md`; `row` gives a figure
+    per column of that table, beside date and machine."""
+    date = datetime.datetime.now().astimezone().date().isoformat()
+    with (HERE / f"{name}.json").open("a") as file:
+        file.write(json.dumps({"date": date, "machine": machine(), **row, "note": note}) + "\n")
+    cells = " | ".join(str(value) for value in (date, *row.values(), machine(), note))
+    with (HERE / f"{name}.md").open("a") as file:
+        file.write(f"| {cells} |\n")
+
+
+def _lines(file: str) -> list[str]:
+    return Path(file).read_text().splitlines() if Path(file).exists() else []
