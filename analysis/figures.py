@@ -10,10 +10,17 @@ from analysis.results import Results, Unavailable
 from analysis.words import metric_words, score_words
 
 TRAINING_LOSS = {
-    "segmentation": "training (log loss plus one minus soft Dice)",
-    "multitask": "training (all targets, also those not scored)",
+    "segmentation": "log loss plus one minus soft Dice",
+    "multitask": "all targets, also those not scored",
 }
-"""Where it is more than the log loss that is drawn beside it."""
+"""Of a kind, where it is more than the log loss that is drawn beside it."""
+BALANCED_LOSS = {
+    "class_weights": "rare classes weigh more",
+    "sample_weights": "images of rare classes weigh more",
+    "oversample": "with the repeats of rare classes",
+    "augmented_oversample": "with the augmented repeats of rare classes",
+}
+"""Of a balance, where the loss in training is not over the images as they are, as the log loss beside it is."""
 
 
 def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure:
@@ -27,8 +34,7 @@ def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure
     for row, name in enumerate(rows, start=1):
         drawn = [(name, "mean over folds, validation", BLUE, "solid", 2.5)]
         if name == "log_loss" and "train_loss" in curves.columns:
-            what = TRAINING_LOSS.get(results.experiment["data"]["kind"], "training")
-            drawn.append(("train_loss", f"mean over folds, {what}", VERMILLION, "dash", 2))
+            drawn.append(("train_loss", f"mean over folds, {_training(results, number)}", VERMILLION, "dash", 2))
         for drawn_before, fold in enumerate(curves["fold"].unique().sort()):
             one = curves.filter(pl.col("fold") == fold)
             figure.add_scatter(
@@ -40,7 +46,7 @@ def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure
                 name="each fold, validation",
                 legendgroup="fold",
                 showlegend=row == 1 and not drawn_before,
-                hovertemplate=f"fold {fold}: %{{y:.3f}}<extra></extra>",
+                hovertemplate=f"{plain(results.fold_names[fold])}: %{{y:.3f}}<extra></extra>",
                 row=row,
                 col=1,
             )
@@ -135,6 +141,13 @@ def parameter_importances(results: Results, trials: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(tickformat=".0%", title_text="share of the importance", range=[0, max(values) * 1.15])
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True, ticks="")
     return styled(figure, height=110 + 27 * len(names)).update_layout(bargap=0.35)
+
+
+def _training(results: Results, number: int) -> str:
+    """What the loss in training is, in words: not always the one that is validated."""
+    kind, balance = results.experiment["data"]["kind"], results.params(number).get("balance")
+    told = [words[key] for words, key in ((TRAINING_LOSS, kind), (BALANCED_LOSS, balance)) if key in words]
+    return f"training ({'; '.join(told)})" if told else "training"
 
 
 def _points(figure: go.Figure, rows: pl.DataFrame, name: str, marker: dict[str, object], letter: str = "") -> None:

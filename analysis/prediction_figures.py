@@ -75,7 +75,7 @@ def roc(results: Results, number: int) -> go.Figure:
             name="each fold",
             legendgroup="fold",
             showlegend=fold == 0,
-            hovertemplate=f"fold {fold}, area {area:.3f}<extra></extra>",
+            hovertemplate=f"{plain(results.fold_names[fold])}, area {area:.3f}<extra></extra>",
         )
     figure.add_scatter(
         x=np.append(0, FPR_GRID),

@@ -95,7 +95,6 @@ _environment = jinja2.Environment(
 )
 _environment.filters |= {
     "cell": _cell,
-    "many": lambda images: f"{images if isinstance(images, int) else len(images):,}",
     "configuration": lambda params: configuration_words(params, list(params)),
     "date": _date,
     "metric": metric_words,

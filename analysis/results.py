@@ -154,6 +154,15 @@ class Results:
         return self.experiment["data"]["kind"] == "segmentation"
 
     @property
+    def fold_names(self) -> list[str]:
+        """In the order of the folds: `fold 0`, or the source that is left out and validated on."""
+        numbers = self.folds["fold"].unique().sort()
+        if not (self.experiment["data"]["leave_source_out"] and "source" in self.folds.columns):
+            return [f"fold {number}" for number in numbers]
+        sources = dict(self.folds.select("fold", "source").iter_rows())
+        return [str(sources[number]) for number in numbers]
+
+    @property
     def targets(self) -> np.ndarray:
         """Of the first target, int64, shape (repeats * images,)."""
         return self.folds["target"].to_numpy()
@@ -191,6 +200,11 @@ class Results:
         if not np.isfinite(values).all():
             raise Unavailable(f"The predictions of trial {number} are not finite.")
         return values
+
+    def params(self, number: int) -> dict[str, Any]:
+        """The configuration of a trial; empty where it has reported nothing yet."""
+        newest = reports(self.trial_folder(number) / "reports.jsonl", newest=1)
+        return (newest[0].get("params") or {}) if newest else {}
 
     def curves(self, number: int) -> pl.DataFrame:
         """One row per epoch and fold: epoch, fold and what was measured (train_loss, log_loss, …), sorted."""

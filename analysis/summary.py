@@ -10,11 +10,13 @@ import polars as pl
 
 from analysis.importance import importances
 from analysis.predictions import EDGES, FPR_GRID, confusion_CC, distribution, recalls, roc_curves, worst
-from analysis.results import Results, Skipped, Unavailable
-from analysis.trials import mean_std, ranked, std_of, trials
+from analysis.results import Finding, Results, Skipped, Unavailable
+from analysis.trials import METRICS, mean_std, ranked, std_of, trials
 from analysis.words import configuration_words, params_of, same, telling
 
 TOP, WORST = 10, 5
+NAMED = 3
+"""Images of a finding that are named, of those that it counts."""
 TRIAL = (
     "rank", "number", "published", "state", "score", "score_std", "fold_scores", "epochs", "best_epoch", "seconds",
     "trainable_parameters", "total_parameters", "error",
@@ -55,11 +57,16 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "history": table.select("number", "published", "state", "score", "score_std", "epochs", "seconds").to_dicts(),
         "curve": results.curves(best["number"]).to_dicts() if best else [],
         "targets": _targets(results, best),
+        "sources": _sources(results, best),
         "predictions": _predictions(results, best),
         "importances": _importances(results, table),
         "budget": _budget(table),
         "data": experiment["data"]
-        | {"groups": results.folds["group"].n_unique(), "dropped_for": _counted(experiment["data"]["dropped"])},
+        | {
+            "groups": results.folds["group"].n_unique(),
+            "dropped_for": _counted(experiment["data"]["dropped"]),
+            "findings": [_found(finding) for finding in experiment["data"]["findings"]],
+        },
         "errors": table.filter(pl.col("error").is_not_null()).select("number", "error").head(TOP).to_dicts(),
         "run": {
             name: experiment[name]
@@ -94,17 +101,28 @@ def _gain(best: dict[str, Any] | None, other: dict[str, Any], mode: str) -> dict
 
 
 def _targets(results: Results, best: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Each target's own metrics in the best trial; empty where there is only one target."""
+    """Each target's own metrics in the best trial, the same of all; empty where there is only one target."""
     data = results.experiment["data"]
     if best is None or not data["further"]:
         return []
     first = {"name": data["target_name"], "classes": data["classes"], "scored": True}
-    targets = []
-    for target in (first, *data["further"]):
-        parted = ((name.partition(":"), values) for name, values in best["metrics"].items())
-        own = {metric: values for (metric, _, of_target), values in parted if of_target == target["name"]}
-        targets.append({**target, "metrics": own})
-    return targets
+    targets = [first, *data["further"]]
+    # A target whose AUROC is not known, as a fold lacks one of its classes, keeps its place in the table for it.
+    told = [name for name in METRICS if any(f"{name}:{target['name']}" in best["metrics"] for target in targets)]
+    unknown = {"mean": None, "std": None}
+    return [
+        {**target, "metrics": {name: best["metrics"].get(f"{name}:{target['name']}", unknown) for name in told}}
+        for target in targets
+    ]
+
+
+def _sources(results: Results, best: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Images of each source and the best trial's score on them; empty where folds are not sources."""
+    if best is None or not results.experiment["data"]["leave_source_out"]:
+        return []
+    images = results.folds["fold"].value_counts().sort("fold")["count"]
+    columns = (results.fold_names, images, best["fold_scores"] or [])
+    return [{"source": name, "images": count, "score": score} for name, count, score in zip(*columns, strict=False)]
 
 
 def _predictions(results: Results, best: dict[str, Any] | None) -> dict[str, Any]:
@@ -139,6 +157,14 @@ def _of_classes(results: Results, number: int) -> dict[str, Any]:
             name: {"mean": mean, "std": std} for name, (mean, std) in zip(results.classes, means_stds, strict=True)
         },
     }
+
+
+def _found(finding: Finding) -> dict[str, Any]:
+    """A finding of the audit with the number of its images, the first of which are named: it may concern all."""
+    images = finding["images"]
+    count, named = (images, []) if isinstance(images, int) else (len(images), images[:NAMED])
+    told = {name: finding.get(name) for name in ("check", "severity", "title", "remedy")}
+    return told | {"images": count, "named": named}
 
 
 def _counted(dropped: list[Skipped]) -> dict[str, int]:

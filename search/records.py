@@ -24,6 +24,7 @@ import filelock
 
 from analysis import Results
 from datasets import InputError
+from datasets.findings import Finding
 from search.plan import Plan
 from search.ray_session import ROOT
 from trainables.metrics import METRICS
@@ -171,10 +172,15 @@ def _record(plan: Plan) -> dict[str, Any]:
             "leave_source_out": options.leave_source_out,
             "skipped": [dataclasses.asdict(skipped) for skipped in dataset.skipped],
             "dropped": [dataclasses.asdict(dropped) for dropped in dataset.dropped],
-            "findings": [dataclasses.asdict(finding) for finding in plan.findings],
+            "findings": [_told(finding) for finding in plan.findings],
         },
         "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(terse=True)},
     }
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    told = dataclasses.asdict(finding)
+    return {name: told[name] for name in ("check", "severity", "title", "remedy", "images")}
 
 
 def _command() -> str:

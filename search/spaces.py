@@ -49,6 +49,8 @@ class _Answering:
         if name not in self._fixed:
             return self._trial.suggest_categorical(name, choices)
         value = self._fixed[name]
+        if value == "none" and None in choices and "none" not in choices:
+            return None
         if not any(value == choice and type(value) is type(choice) for choice in choices):  # True == 1 == 1.0
             raise InputError(f"--set {name}={value}: choose one of {', '.join(map(str, choices))}")
         return value

@@ -18,18 +18,11 @@ DEMO = Experiment(metric="auroc", folds=3, trials=10, max_epochs=3)
 
 
 def search_space(trial: Any) -> dict[str, Any]:
-    model = trial.suggest_categorical("model", ("svendsen_cnn", *BACKBONES))
-    backbone = {}
-    if model in BACKBONES:
-        backbone = {"pooling": trial.suggest_categorical("pooling", ("avg", "max"))}
-        backbone |= parts.unfrozen(trial, most_layers=BACKBONES[model])
     return {
-        "model": model,
+        **parts.body(trial, ("svendsen_cnn",), BACKBONES),
         "image_size_px": 128,
         "patience": 30,
         **parts.optimisation(trial, 1e-6, 1e-2, batch_sizes=(8, 16, 32, 64)),
         **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
-        **parts.augmentation(trial),
-        **parts.balance(trial),
-        **backbone,
+        **parts.balance_and_augmentation(trial),
     }

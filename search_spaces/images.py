@@ -17,17 +17,13 @@ SEGMENTATION = warwick.EXPERIMENT
 
 
 def search_space(trial: Any) -> dict[str, Any]:
-    model = trial.suggest_categorical("model", tuple(BACKBONES))
     return {
-        "model": model,
+        **parts.body(trial, (), BACKBONES),
         "image_size_px": 224,
         "patience": 15,
-        "pooling": trial.suggest_categorical("pooling", ("avg", "max")),
         **parts.optimisation(trial, 1e-6, 1e-2, batch_sizes=(16, 32, 64)),
         **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
-        **parts.augmentation(trial),
-        **parts.balance(trial),
-        **parts.unfrozen(trial, most_layers=BACKBONES[model]),
+        **parts.balance_and_augmentation(trial),
     }
 
 

@@ -20,12 +20,5 @@ DEMO = Experiment(metric="accuracy", folds=3, trials=10, max_epochs=3)
 
 
 def search_space(trial: Any) -> dict[str, Any]:
-    augment = trial.suggest_categorical("augment", (False, True))
-    return {
-        "model": "digits_cnn",
-        "image_size_px": 28,
-        "patience": 9,
-        **parts.optimisation(trial, 1e-4, 3e-2, batch_sizes=(64, 128, 256)),
-        **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
-        **({"rotation_deg": 12.0, "zoom": 0.1} if augment else {}),
-    }
+    usual = {"rotation_deg": 12.0, "zoom": 0.1}
+    return parts.small_cnn(trial, image_size_px=28) | parts.augmentation(trial, usual)

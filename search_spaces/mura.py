@@ -25,19 +25,12 @@ BACKBONES = {"mobilenetv2_100": 104, "densenet169": 337}
 
 
 def search_space(trial: Any) -> dict[str, Any]:
-    model = trial.suggest_categorical("model", ("svendsen_cnn", *BACKBONES))
-    backbone = {}
-    if model in BACKBONES:
-        backbone = {"pooling": trial.suggest_categorical("pooling", ("avg", "max"))}
-        backbone |= parts.unfrozen(trial, most_layers=BACKBONES[model])
     return {
-        "model": model,
+        **parts.body(trial, ("svendsen_cnn",), BACKBONES),
         "image_size_px": 224,
         "patience": 9,
         "auxiliary_weight": trial.suggest_categorical("auxiliary_weight", (0.0, 0.1, 1.0)),
         **parts.optimisation(trial, 1e-5, 1e-2, batch_sizes=(32, 64, 128)),
         **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
-        **parts.augmentation(trial),
-        **parts.balance(trial),
-        **backbone,
+        **parts.balance_and_augmentation(trial),
     }

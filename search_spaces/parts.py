@@ -36,12 +36,46 @@ def unfrozen(trial: Any, most_layers: int) -> dict[str, Any]:
     return {"unfrozen_layers": trial.suggest_int("unfrozen_layers", 1, most_layers, log=True)}
 
 
-def augmentation(trial: Any) -> dict[str, Any]:
-    """The augmentation of svendsen2025 or none."""
-    return dict(USUAL_AUGMENTATION) if trial.suggest_categorical("augment", (False, True)) else {}
+def body(trial: Any, own: tuple[str, ...], backbones: dict[str, int]) -> dict[str, Any]:
+    """The model, and of a backbone its pooling and how much of it is trained.
+
+    own: files of `trainables/models/`. backbones: models of timm, and how many parametrised layers they have.
+    """
+    model = trial.suggest_categorical("model", (*own, *backbones))
+    if model in own:
+        return {"model": model}
+    pooling = trial.suggest_categorical("pooling", ("avg", "max"))
+    return {"model": model, "pooling": pooling, **unfrozen(trial, most_layers=backbones[model])}
 
 
-def balance(trial: Any, oversample_to: int | None = None) -> dict[str, Any]:
-    """What is done about classes of unequal size; `oversample_to` images of each, where they are oversampled."""
-    chosen = trial.suggest_categorical("balance", get_args(Balance))
-    return {"balance": chosen, "oversample_to": oversample_to if "oversample" in chosen else None}
+def small_cnn(trial: Any, image_size_px: int) -> dict[str, Any]:
+    """`digits_cnn` for tens of thousands of small images: all but the augmentation."""
+    return {
+        "model": "digits_cnn",
+        "image_size_px": image_size_px,
+        "patience": 9,
+        **optimisation(trial, 1e-4, 3e-2, batch_sizes=(64, 128, 256)),
+        **dense_head(trial, most_layers=2, widths=(32, 512)),
+    }
+
+
+def augmentation(trial: Any, usual: dict[str, Any] = USUAL_AUGMENTATION) -> dict[str, Any]:
+    """That of svendsen2025, or what is `usual` for such images; or none."""
+    return dict(usual) if trial.suggest_categorical("augment", (False, True)) else {}
+
+
+def balance_and_augmentation(trial: Any, oversample_to: tuple[int | None, ...] = (None,)) -> dict[str, Any]:
+    """What is done about classes of unequal size, and whether images are augmented. For classes that are not equal: of
+    equal ones there is nothing to repeat.
+
+    `augmented_oversample` augments the repeats, and only they, so there `augment` (all images) is no question.
+    oversample_to: how many images of each class, where they are oversampled; None: as many as the largest has.
+    """
+    balance = trial.suggest_categorical("balance", get_args(Balance))
+    asked: dict[str, Any] = {"balance": balance}
+    if "oversample" in balance:
+        several = len(oversample_to) > 1
+        asked["oversample_to"] = (
+            trial.suggest_categorical("oversample_to", oversample_to) if several else oversample_to[0]
+        )
+    return asked | (dict(USUAL_AUGMENTATION) if balance == "augmented_oversample" else augmentation(trial))

@@ -104,7 +104,7 @@ def build_from(results: Path, trial: Lockstep, dataset: ImageDataset, folds: Fol
     checkpoint = folder / "trials/0000/checkpoint_000000"
     checkpoint.mkdir(parents=True)
     trial.save(checkpoint)
-    report = {"number": 0, "published": None, "params": {"model": "x"}, "curve": trial.curve, "done": True}
+    report = {"number": 0, "published": None, "params": trial._config.params(), "curve": trial.curve, "done": True}
     (folder / "trials/0000/reports.jsonl").write_text(json.dumps(report | trial.report()) + "\n")
     return folder
 

@@ -1,5 +1,6 @@
 """The analysis room on real trials of the other kinds: several targets, masks, repeats; and what was left out."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,8 +9,12 @@ import polars as pl
 import pytest
 
 from analysis import Results, best_trials_table, summary, trials, write_report
+from analysis.figures import learning_curves
+from analysis.prediction_figures import roc
 from analysis.predictions import roc_curves, worst
-from analysis.words import folds_words, metric_words
+from analysis.results import SINCE
+from analysis.words import configuration_words, folds_words, metric_words, params_of
+from datasets.folds import Folds, leave_one_source_out
 from tests.results_folder import Wanted, build, build_from
 from tests.small import (
     small_config,
@@ -28,11 +33,19 @@ FINDINGS = [
     {"check": "contaminants", "severity": "error", "title": "one image under 8 labels", "images": ["a", "b"],
      "remedy": "--drop contaminants"},
     {"check": "tiny", "severity": "note", "title": "a class of 9 images", "images": 1234, "remedy": "collect more"},
+    {"check": "blank", "severity": "warning", "title": "nothing to see", "remedy": "look at them",
+     "images": [f"dark/{i}.png" for i in range(5678)], "numbers": {"std": [0.0] * 5678}},
+    {"check": "imbalance", "severity": "note", "title": "classes differ", "images": [], "remedy": "balance"},
 ]  # fmt: skip
 
 
-def trained(results: Path, dataset, metric: str, config: TrialConfig, k=3, repeats=1, **data) -> Path:
-    folds = small_folds(dataset, k, repeats)
+NEW_PARAMS = ("batch_norm", "balance", "oversample_to", "auxiliary_weight")
+
+
+def trained(
+    results: Path, dataset, metric: str, config: TrialConfig, k=3, repeats=1, folds: Folds | None = None, **data
+) -> Path:
+    folds = folds or small_folds(dataset, k, repeats)
     lockstep = Lockstep(config, dataset, folds, small_protocol(metric=metric, max_epochs=2))
     while not lockstep.finished:
         lockstep.advance()
@@ -69,6 +82,7 @@ def test_masks_have_their_dice_in_place_of_confusion_and_recall(masks: Path) -> 
         assert "ROC" not in text
         assert "2 × 2 folds" in text
         assert "best Dice that these phantoms allow" in text
+        assert "masks squeezed to the network's squares of 16 px, not at their own size" in text
     assert "Every image once per repeat" in page
 
 
@@ -125,6 +139,73 @@ def test_each_target_has_its_own_metrics_and_the_first_its_confusion(several: Pa
             assert all(f"{one['mean']:.3f} ± {one['std']:.3f}" in text for one in metrics.values())
 
 
+def test_a_target_without_auroc_shifts_no_column(tmp_path: Path) -> None:
+    """A fold lacks a class of one that is trained along: its AUROC is not known, and its accuracy is."""
+    dataset = small_multitask()
+    rare = dataset.table.with_columns(target_shade=pl.Series([0] * 47 + [1]))
+    folder = trained(tmp_path, dataclasses.replace(dataset, table=rare), "auroc", small_config())
+    of = {target["name"]: target["metrics"] for target in summary(folder)["targets"]}
+    assert list(of["height"]) == list(of["side"]) == list(of["shade"])
+    assert of["shade"]["auroc"] == {"mean": None, "std": None}
+    assert of["height"]["auroc"]["mean"] is not None
+    accuracy = f"{of['shade']['accuracy']['mean']:.3f} ± {of['shade']['accuracy']['std']:.3f}"
+    page, markdown = shown(folder)
+    (row,) = [line for line in markdown.splitlines() if line.startswith("| shade")]
+    (head,) = [line for line in markdown.splitlines() if line.startswith("| target")]
+    cells = dict(zip(head.split("|"), row.split("|"), strict=True))
+    assert (cells[" AUROC "], cells[" accuracy "]) == (" no score ", f" {accuracy} ")
+    assert f"(trained along, not scored)no score{accuracy}" in page.replace("\n", "")
+
+
+def test_where_a_fold_is_a_source_each_is_named_with_its_score(tmp_path: Path) -> None:
+    dataset = small_dataset()
+    sources = ["Uppsala <1>"] * 12 + ["Lund"] * 20 + ["Graz"] * 16
+    dataset = dataclasses.replace(dataset, table=dataset.table.with_columns(source=pl.Series(sources)))
+    folds = leave_one_source_out(dataset)
+    folder = trained(tmp_path, dataset, "auroc", small_config(), folds=folds, leave_source_out=True)
+    told = summary(folder)
+    assert [(row["source"], row["images"]) for row in told["sources"]] == [
+        ("Graz", 16), ("Lund", 20), ("Uppsala <1>", 12)
+    ]  # fmt: skip
+    assert [row["score"] for row in told["sources"]] == told["best"]["fold_scores"]
+    page, markdown = shown(folder)
+    for text, name in ((page, "Uppsala <1>"), (markdown, "Uppsala &lt;1>")):
+        assert "Each source" in text
+        assert name in text
+        assert all(f"{score:.3f}" in text for score in told["best"]["fold_scores"])
+    results = Results.open(folder)
+    for figure in (learning_curves(results, 0, 1), roc(results, 0)):
+        assert all(name in figure.to_json() for name in ("Graz", "Lund"))
+
+
+def test_random_folds_have_no_sources_to_name(several: Path) -> None:
+    assert summary(several)["sources"] == []
+    assert Results.open(several).fold_names == ["fold 0", "fold 1", "fold 2"]
+    assert all("Each source" not in text for text in shown(several))
+
+
+@pytest.mark.parametrize(
+    ("balance", "words"),
+    [
+        ("none", "training"),
+        ("class_weights", "training (rare classes weigh more)"),
+        ("sample_weights", "training (images of rare classes weigh more)"),
+        ("oversample", "training (with the repeats of rare classes)"),
+        ("augmented_oversample", "training (with the augmented repeats of rare classes)"),
+    ],
+)
+def test_a_training_loss_that_is_balanced_says_so(tmp_path: Path, balance: str, words: str) -> None:
+    folder = trained(tmp_path, small_dataset(), "auroc", small_config(balance=balance, flip=True))
+    names = [trace.name for trace in learning_curves(Results.open(folder), 0, 1).data]
+    assert f"mean over folds, {words}" in names
+
+
+def test_of_several_targets_the_training_loss_says_both(tmp_path: Path) -> None:
+    folder = trained(tmp_path, small_multitask(), "auroc", small_config(balance="class_weights"))
+    names = [trace.name for trace in learning_curves(Results.open(folder), 0, 1).data]
+    assert "mean over folds, training (all targets, also those not scored; rare classes weigh more)" in names
+
+
 def test_what_was_left_out_and_found_is_listed_with_its_count(several: Path) -> None:
     assert summary(several)["data"]["dropped_for"] == {"contaminant": 50}
     page, markdown = shown(several)
@@ -137,13 +218,32 @@ def test_what_was_left_out_and_found_is_listed_with_its_count(several: Path) -> 
         assert "one image under 8 labels" in text
         assert "1,234" in text
         assert "--drop contaminants" in text
+        assert "5,678" in text
+        assert "dark/2.png, …" in text
+        assert "dark/3.png" not in text, "a finding may concern every image"
+    findings = summary(several)["data"]["findings"]
+    assert [(found["images"], found["named"]) for found in findings] == [
+        (2, ["a", "b"]), (1234, []), (5678, ["dark/0.png", "dark/1.png", "dark/2.png"]), (0, [])
+    ]  # fmt: skip
+    assert len(json.dumps(findings)) < 1000
     assert "Images dropped: 50 (50 contaminant)" in page
     assert "9,876 further images are the test split" in page
 
 
 def test_results_from_before_the_other_kinds_still_open(tmp_path: Path) -> None:
-    """`build` writes what the first release wrote."""
+    """What the first release wrote: `build`, without the parameters that came later."""
     folder = build(tmp_path, Wanted(trials=2, failed=0))
+    for file in folder.glob("trials/*/reports.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            line["params"] = {name: value for name, value in line["params"].items() if name not in NEW_PARAMS}
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert not set(NEW_PARAMS) & lines[-1]["params"].keys()
+    assert not SINCE.keys() & json.loads((folder / "experiment.json").read_text())["data"].keys()
+    table = trials(folder)
+    assert all(table[f"param.{name}"].is_null().all() for name in NEW_PARAMS)
+    assert "balance" not in configuration_words(params_of(table.row(0, named=True)), NEW_PARAMS)
+    assert "mean over folds, training" in [trace.name for trace in learning_curves(Results.open(folder), 0, 1).data]
     data = Results.open(folder).experiment["data"]
     assert (data["repeats"], data["further"], data["dropped"]) == (1, [], [])
     assert folds_words(Results.open(folder).experiment) == "3 folds"

@@ -1,8 +1,10 @@
 """Augmentation: drawn for each image of a batch, within its ranges."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.small import small_config
 from trainables.augmentation import augmentation
@@ -97,16 +99,33 @@ def test_of_a_batch_only_the_chosen_images_are_augmented():
     assert fetch(rows, torch.zeros(3, dtype=torch.bool))[0].equal(plain)
 
 
-def test_augmented_repeats_have_an_augmentation_whether_or_not_one_is_configured():
-    usual = augmentation(small_config(balance="augmented_oversample"))
-    asked_for = augmentation(small_config(balance="augmented_oversample", contrast=0.1))
-    assert usual is not None
-    assert asked_for is not None
-    images = torch.zeros(8, 1, 16, 16)
-    images[:, :, :8] = 0.5
-    torch.manual_seed(0)
-    assert (usual(images) - images).abs().max() > 0.3, "rotated"
-    assert (asked_for(images) - images).abs().max() < 0.1, "only the contrast"
+class Operations(TorchDispatchMode):
+    """The names of all that torch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("of_masks", [False, True])
+def test_a_batch_that_is_augmented_as_a_whole_is_not_scattered_and_stays_channels_last(of_masks):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (6, 8, 8, 3), np.uint8)
+    targets = rng.integers(0, 2, (6, 8, 8) if of_masks else (6, 1)).astype(np.uint8)
+    body = Body(nn.Identity(), 3, mean=(0.5,), std=(0.2,))
+    fetch = pixel_fetch(pixels, targets, body, "cpu", augmentation(small_config(flip=True)), masks=of_masks)
+    names = {}
+    for chosen in ([True] * 6, [True] * 5 + [False]):
+        with Operations() as operations:
+            images, _ = fetch(torch.arange(6), torch.tensor(chosen))
+        names[all(chosen)] = operations.names
+        assert images.is_contiguous(memory_format=torch.channels_last)
+    assert "aten::index_put_" not in names[True]
+    assert "aten::index_put_" in names[False]
 
 
 def test_images_stay_in_range():

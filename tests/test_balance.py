@@ -15,12 +15,17 @@ from datasets import InputError
 from search_spaces import parts
 from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol, small_segmentation
 from trainables import fold as fold_module
-from trainables.balance import classes_of, epoch_order, loss_weights, weighted_mean
-from trainables.config import Balance, TrialConfig
+from trainables.balance import MOST_TIMES, classes_of, epoch_order, loss_weights, weighted_mean
+from trainables.config import USUAL_AUGMENTATION, Balance, TrialConfig
 from trainables.lockstep import Lockstep
 
 counts = st.lists(st.integers(1, 30), min_size=2, max_size=6)
 seeds = st.integers(0, 100)
+
+
+def balanced(balance: str, **given) -> TrialConfig:
+    """With an augmentation for the repeats, where they are to have one."""
+    return small_config(balance=balance, **{"flip": True} if balance == "augmented_oversample" else {}, **given)
 
 
 def unequal(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,13 +52,30 @@ def test_without_oversampling_an_epoch_is_every_training_image_once(counts, seed
 @given(counts, seeds, st.sampled_from([None, 1, 7, 40]), st.sampled_from(["oversample", "augmented_oversample"]))
 def test_oversampled_classes_have_as_many_images_as_promised(counts, seed, oversample_to, balance):
     targets, train_rows = unequal(counts)
-    rows, _ = drawn(small_config(balance=balance, oversample_to=oversample_to), targets, train_rows, seed)
+    rows, _ = drawn(balanced(balance, oversample_to=oversample_to), targets, train_rows, seed)
     assert set(rows.tolist()) == set(train_rows.tolist()), "every training image at least once, no other"
     wanted = oversample_to or max(counts)
-    assert np.bincount(targets[rows, 0]).tolist() == [max(count, wanted) for count in counts]
+    promised = [max(count, min(wanted, MOST_TIMES * count)) for count in counts]
+    assert np.bincount(targets[rows, 0]).tolist() == promised
     for index in range(len(counts)):  # no image of a class is drawn more than once more often than another
         times = np.bincount(rows)[train_rows[targets[train_rows, 0] == index]]
         assert times.max() - times.min() <= 1
+
+
+def test_eight_labels_in_rare_combinations_do_not_blow_up_an_epoch_or_a_weight():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((2000, 8)) < [0.02, 0.05, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5]).astype(np.int64)
+    rows = np.arange(2000)
+    combinations = np.bincount(classes_of(labels))
+    assert len(combinations) * combinations.max() > 12 * 2000, "to which all would be brought without a limit"
+    for oversample_to in (None, 1500):
+        config = small_config(balance="oversample", oversample_to=oversample_to)
+        order, _ = epoch_order(config, torch.from_numpy(rows), classes_of(labels))
+        assert np.bincount(order).max() <= MOST_TIMES == 10
+    labels[:, 0] = rows == 7
+    for balance in ("class_weights", "sample_weights"):
+        assert loss_weights(small_config(balance=balance), labels, rows).max() <= MOST_TIMES
+    assert loss_weights(small_config(balance="class_weights"), labels, rows)[7, 0] == MOST_TIMES
 
 
 def test_seed_002s_1500_of_each_class():
@@ -65,14 +87,14 @@ def test_seed_002s_1500_of_each_class():
 @given(counts, seeds)
 def test_only_repeats_are_augmented(counts, seed):
     targets, train_rows = unequal(counts)
-    rows, augmented = drawn(small_config(balance="augmented_oversample"), targets, train_rows, seed)
+    rows, augmented = drawn(balanced("augmented_oversample"), targets, train_rows, seed)
     assert sorted(rows[~augmented].tolist()) == train_rows.tolist()
 
 
 @given(counts, seeds)
 def test_an_epoch_is_drawn_from_its_seed_and_another_differs(counts, seed):
     targets, train_rows = unequal([*counts, 31])
-    config = small_config(balance="augmented_oversample")
+    config = balanced("augmented_oversample")
     first, again, other = (drawn(config, targets, train_rows, s) for s in (seed, seed, seed + 1))
     assert first[0].equal(again[0])
     assert first[1].equal(again[1])
@@ -84,7 +106,7 @@ def test_weights_are_those_of_scikit_learn_on_the_training_rows(counts, seed):
     targets, train_rows = unequal(counts, seed)
     for balance in ("class_weights", "sample_weights"):
         weights = loss_weights(small_config(balance=balance), targets, train_rows)
-        expected = compute_sample_weight("balanced", targets[train_rows, 0])
+        expected = np.minimum(compute_sample_weight("balanced", targets[train_rows, 0]), MOST_TIMES)
         np.testing.assert_allclose(weights[train_rows, 0], expected, rtol=1e-5)
         assert weights[: len(counts)].isnan().all(), "validation images have none"
 
@@ -130,9 +152,7 @@ def rare(images: int = 48, **given):
 
 def trained(balance: str, dataset=None, **given) -> Lockstep:
     dataset = dataset or rare()
-    lockstep = Lockstep(
-        small_config(balance=balance, **given), dataset, small_folds(dataset, 2), small_protocol(max_epochs=1)
-    )
+    lockstep = Lockstep(balanced(balance, **given), dataset, small_folds(dataset, 2), small_protocol(max_epochs=1))
     lockstep.advance()
     return lockstep
 
@@ -173,14 +193,51 @@ def test_masks_cannot_be_balanced():
         Lockstep(config, dataset, small_folds(dataset, 2), small_protocol(metric="dice"))
 
 
-def test_the_searched_option_is_a_configuration():
+def asked(oversample_to: tuple[int | None, ...]) -> list[tuple[TrialConfig, dict]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = [small_config(**parts.balance(study.ask(), oversample_to=1500)) for _ in range(40)]
-    assert {config.balance for config in found} == set(get_args(Balance))
-    assert all((config.oversample_to == 1500) == ("oversample" in config.balance) for config in found)
+    trials = [study.ask() for _ in range(60)]
+    return [(small_config(**parts.balance_and_augmentation(trial, oversample_to)), trial.params) for trial in trials]
+
+
+def test_every_balance_is_searched_and_of_what_is_searched_no_two_are_the_same():
+    found = asked((None, 1500))
+    assert {config.balance for config, _ in found} == set(get_args(Balance))
+    assert {config.oversample_to for config, _ in found if "oversample" in config.balance} == {None, 1500}
+    configs = {tuple(sorted(params.items(), key=str)): config for config, params in found}
+    assert len(set(configs.values())) == len(configs) == 3 * 2 + 2 * 2 + 2
+    assert all("oversample_to" not in params for _, params in asked((None,)))
+
+
+def test_augmented_repeats_are_augmented_as_usual_and_the_record_says_so():
+    for config, params in asked((None,)):
+        assert ("augment" in params) == (config.balance != "augmented_oversample")
+        augmented = params.get("augment", True)
+        assert {name: getattr(config, name) for name in USUAL_AUGMENTATION} == (
+            USUAL_AUGMENTATION if augmented else {"flip": False, "rotation_deg": 0.0, "zoom": 0.0, "contrast": 0.0}
+        )
+
+
+def test_weights_go_to_the_device_once_an_epoch_and_fit_their_images(monkeypatch):
+    seen: list[torch.Tensor] = []
+    original = fold_module.weighted_mean
+
+    def watched(config, losses_BT, weights_BT):
+        seen.append(weights_BT)
+        return original(config, losses_BT, weights_BT)
+
+    monkeypatch.setattr(fold_module, "weighted_mean", watched)
+    dataset = rare()
+    trained("class_weights", dataset)
+    assert len(seen) == 2 * 2
+    assert len({weights.untyped_storage().data_ptr() for weights in seen}) == 2, "one for each fold's epoch"
+    weights = torch.cat(seen)[:, 0]
+    assert not weights.isnan().any()
+    assert weights.unique().numel() > 1
 
 
 def test_predictions_of_a_balanced_trial_are_whole(tmp_path):
     dataset = rare()
     trained("oversample", dataset).save(tmp_path)
-    assert pl.read_parquet(tmp_path / "predictions.parquet").height == len(dataset)
+    predictions = pl.read_parquet(tmp_path / "predictions.parquet").to_numpy()
+    assert predictions.shape == (len(dataset), 2)
+    assert np.isfinite(predictions).all()

@@ -34,6 +34,7 @@ def test_params_survive_json():
         ("dense_batch_norm", True, "False with batch_size=1"),
         ("zoom", 1.0, r"in \[0, 1\)"),
         ("balance", "weights", "one of 'none', 'class_weights'"),
+        ("balance", "augmented_oversample", "give one of flip, rotation_deg, zoom, contrast"),
         ("oversample_to", 100, "belongs to 'oversample'"),
         ("auxiliary_weight", -0.5, "at least 0"),
     ],
@@ -45,7 +46,8 @@ def test_an_impossible_value_is_refused_by_name(name, value, says):
 
 
 def test_oversampling_may_say_up_to_how_many():
-    assert small_config(balance="augmented_oversample", oversample_to=1500).oversample_to == 1500
+    config = small_config(balance="augmented_oversample", oversample_to=1500, contrast=0.1)
+    assert config.oversample_to == 1500
     with pytest.raises(InputError, match="oversample_to=0: must be at least 1, or None"):
         small_config(balance="oversample", oversample_to=0)
 

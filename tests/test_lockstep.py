@@ -45,7 +45,7 @@ VARIANTS = {
         "contrast": 0.1,
     },
     "plateau": {"schedule": "plateau", "learning_rate": 0.05, "optimizer": "sgd"},
-    "balanced": {"balance": "augmented_oversample", "oversample_to": 20},
+    "balanced": {"balance": "augmented_oversample", "oversample_to": 20, "rotation_deg": 36.0},
 }
 
 

@@ -1,5 +1,8 @@
 """Networks: exact sizes, what is frozen, and that a cut network computes what the whole does."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -79,6 +82,17 @@ def test_a_size_that_does_not_come_back_from_pooling_is_refused():
 def test_batch_norm_is_refused_where_a_body_does_not_leave_it_open(model):
     with pytest.raises(InputError, match=f"batch_norm=True: {model} does not leave it open"):
         build_body(model, 3, 32, "avg", "none", batch_norm=True)
+
+
+def test_a_network_knows_nothing_of_objectives():
+    """Which stand above it: they ask for as many outputs as `outputs_for` says."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, trainables.network; print([n for n in sys.modules if 'objectives' in n])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_further_targets_have_outputs_of_their_own():

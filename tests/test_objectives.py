@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from datasets import InputError
+from datasets.folds import Folds
 from tests.small import (
     small_config,
     small_dataset,
@@ -18,7 +19,7 @@ from tests.small import (
     small_segmentation,
 )
 from trainables.lockstep import Lockstep
-from trainables.metrics import OF_CLASSES, scores
+from trainables.metrics import OF_CLASSES, check_scorable, scores
 from trainables.objectives import objective
 from trainables.objectives.classification import Classification
 
@@ -114,19 +115,56 @@ def test_auxiliary_targets_are_trained_along_as_much_as_they_count():
     assert log_loss[3.0] < log_loss[0.0] - 0.1
 
 
-def test_a_fold_that_lacks_a_class_of_a_scored_target_has_no_auroc_and_says_so():
-    rare = [0] * 47 + [1]
-    dataset = dataclasses.replace(
-        MULTITASK, table=MULTITASK.table.with_columns(target_side=pl.Series(rare), target_shade=pl.Series(rare))
+def sides(rows: list[int]):
+    """`MULTITASK` with a right side, and a grey shade, in these rows only."""
+    rare = pl.Series(np.isin(np.arange(48), rows).astype(int))
+    return dataclasses.replace(MULTITASK, table=MULTITASK.table.with_columns(target_side=rare, target_shade=rare))
+
+
+def in_folds(fold_of: list[int]) -> Folds:
+    return Folds(np.array([fold_of]))
+
+
+def test_a_fold_that_does_not_validate_a_class_of_a_scored_target_has_no_auroc_and_says_so():
+    dataset, folds = sides([0, 47]), in_folds([i % 3 for i in range(48)])  # in folds 0 and 2
+    says = (
+        r"metric 'auroc': fold 1 validates no image of side 'right'.*choose fewer folds, another metric, or leave that"
     )
-    folds = small_folds(dataset)
-    with pytest.raises(InputError, match=r"metric 'auroc': fold \d validates no image of side 'right'"):
+    with pytest.raises(InputError, match=says):
         Lockstep(small_config(), dataset, folds, small_protocol(metric="auroc"))
     lockstep = Lockstep(small_config(), dataset, folds, small_protocol(metric="balanced_accuracy"))
     lockstep.advance()
     assert np.isfinite(lockstep.report()["balanced_accuracy"])
     unscored = dataclasses.replace(dataset, further=(dataset.further[1],))
     Lockstep(small_config(), unscored, folds, small_protocol(metric="auroc"))
+
+
+@pytest.mark.parametrize("metric", ["auroc", "accuracy", "log_loss"])
+def test_a_class_of_a_scored_target_that_a_fold_cannot_learn_is_refused_whatever_the_metric(metric):
+    folds = in_folds([i % 3 for i in range(48)])
+    for dataset, name in (
+        (sides([0, 3]), "side 'right'"),  # all of them validated in fold 0
+        (
+            dataclasses.replace(
+                small_dataset(), table=small_dataset().table.with_columns(target=pl.Series([1] + [0] * 47))
+            ),
+            "label 'b'",
+        ),
+    ):
+        with pytest.raises(
+            InputError, match=f"metric '{metric}': fold 0 trains on no image of {name}.*leave that label"
+        ):
+            check_scorable(metric, dataset, folds)
+    unscored = dataclasses.replace(sides([0, 3]), further=(MULTITASK.further[1],))
+    check_scorable(metric, unscored, in_folds([i // 2 % 3 for i in range(48)]))
+    check_scorable("dice", small_segmentation(), in_folds([i % 3 for i in range(36)]))
+
+
+@pytest.mark.parametrize("dataset", [small_dataset(), MULTITASK, small_segmentation()])
+def test_every_kind_says_what_its_images_may_be_balanced_by(dataset):
+    labels = objective(dataset, small_config()).labels
+    assert (labels.dtype, labels.shape) == (np.int64, (len(dataset), 1 + len(dataset.further)))
+    assert len(np.unique(labels[:, 0])) == (1 if dataset.kind == "segmentation" else 2)
 
 
 @pytest.mark.parametrize("balance", ["class_weights", "sample_weights", "oversample"])

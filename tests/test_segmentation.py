@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from datasets import InputError
-from datasets.stores import masks
+from datasets.pixels import masks
 from tests.small import small_config, small_dataset, small_folds, small_protocol, small_segmentation
 from trainables.lockstep import Lockstep
 from trainables.objectives.segmentation import Segmentation

@@ -1,5 +1,7 @@
 """Spaces narrowed and gridded."""
 
+import dataclasses
+
 import optuna
 import pytest
 from hypothesis import given
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 import search_spaces
 from datasets import InputError
 from search.spaces import agreeing, fixed_space, grid, models
-from search_spaces import covid, digits
+from search_spaces import blood, covid, digits, parts
+from trainables.config import TrialConfig
 
 
 def space(trial):
@@ -88,6 +91,29 @@ def test_parameters_below_two_conditions_are_known():
     fixed_space(covid.search_space, {"model": "mobilenetv2_100", "fine_tune": True, "unfrozen_layers": 100})
     with pytest.raises(InputError, match="unfrozen_layers=100: choose a value from 1 to 87"):
         fixed_space(covid.search_space, {"unfrozen_layers": 100})
+
+
+def test_the_count_of_seed_002_can_be_asked_for():
+    narrowed = fixed_space(blood.search_space, {"oversample_to": 1500})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [TrialConfig.of(narrowed(study.ask())) for _ in range(60)]
+    assert {config.oversample_to for config in found if "oversample" in config.balance} == {1500}
+    assert {config.oversample_to for config in found if "oversample" not in config.balance} == {None}
+    balanced = fixed_space(blood.search_space, {"balance": "augmented_oversample", "oversample_to": 1500})
+    config = TrialConfig.of(balanced(study.ask()))
+    assert (config.balance, config.oversample_to, config.flip) == ("augmented_oversample", 1500, True)
+
+
+@pytest.mark.parametrize("asked_of", [parts.body, parts.small_cnn])
+def test_shared_parts_answer_every_question_that_they_ask(asked_of):
+    given = ((), {"mobilenetv2_035": 90}) if asked_of is parts.body else (28,)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        made = asked_of(trial, *given)
+        unknown = made.keys() - {field.name for field in dataclasses.fields(TrialConfig)}
+        assert not unknown
+        assert trial.params
 
 
 def test_published_configurations_that_contradict_a_fixed_parameter_are_left_out():

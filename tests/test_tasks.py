@@ -13,13 +13,17 @@ from datasets import InputError, Request
 from datasets.phantoms import PITFALLS
 from datasets.remedies import DEFAULT_DROP, remedied
 from search.spaces import models
+from tests.small import small_dataset, small_segmentation
 from trainables.config import TrialConfig
 from trainables.metrics import METRICS, metrics_of
-from trainables.network import network_size
+from trainables.network import network_size, pristine_body
+from trainables.objectives import objective
 
 TASKS = search_spaces.tasks()
 WITH_PHANTOMS = [name for name in TASKS if hasattr(datasets.task(name), "phantoms")]
 WITHOUT_DOWNLOAD = [name for name in TASKS if datasets.task(name).OBTAIN is None]
+SPACES = [(name, False) for name in TASKS] + [("images", True)]
+"""With whether it is the space of a user's own table with masks."""
 PUBLISHED = [(name, entry) for name in TASKS for entry in getattr(search_spaces.space_of(name), "PUBLISHED", ())]
 
 
@@ -118,22 +122,51 @@ def test_without_data_a_task_says_what_to_get_and_where_to_put_it(name):
     assert ("--demo" in str(error.value)) == (name in WITH_PHANTOMS)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_sample_of_a_space_is_a_configuration(name):
-    space = search_spaces.space_of(name)
+def space_for(name: str, masks: bool) -> search_spaces.Space:
+    return search_spaces.search_space_of(name, "segmentation" if masks else "binary")
+
+
+def of_its_kind(name: str, masks: bool) -> datasets.ImageDataset:
+    if name == "images":
+        return small_segmentation() if masks else small_dataset()
+    return load(name)
+
+
+def samples(space: search_spaces.Space, count: int) -> list[TrialConfig]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(200):
-        TrialConfig.of(space.search_space(study.ask()))
+    return [TrialConfig.of(space(study.ask())) for _ in range(count)]
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_model_of_a_space_can_be_built(name):
-    space, module = search_spaces.space_of(name), datasets.task(name)
-    size = TrialConfig.of(space.search_space(optuna.create_study().ask())).image_size_px
-    for model in models(space.search_space):
+def test_masks_of_a_users_own_table_have_a_space_of_their_own():
+    assert models(space_for("images", True)) == ["encoder_decoder"]
+    assert "encoder_decoder" not in models(space_for("images", False))
+
+
+@pytest.mark.parametrize(("name", "masks"), SPACES)
+def test_every_sample_of_a_space_is_a_configuration_of_its_kind(name, masks):
+    dataset = of_its_kind(name, masks)
+    for config in samples(space_for(name, masks), 200):
+        assert objective(dataset, config).dense == (dataset.kind == "segmentation")
+
+
+@pytest.mark.parametrize(("name", "masks"), SPACES)
+def test_every_model_of_a_space_can_be_built_and_answers_as_its_kind_needs(name, masks):
+    space, module = space_for(name, masks), datasets.task(name)
+    (size,) = {config.image_size_px for config in samples(space, 1)}
+    for model in models(space):
         config = TrialConfig(model=model, image_size_px=size, learning_rate=1e-3, batch_size=2)
         trainable, total = network_size(config, module.CHANNELS, classes=2)
         assert trainable == total > 1000
+        body = pristine_body(config, module.CHANNELS, weights="none", seed=0)
+        assert body.dense == (of_its_kind(name, masks).kind == "segmentation")
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "images"])
+def test_balance_is_searched_where_classes_differ_and_only_there(name):
+    """Of equal classes nothing is repeated, and trials that say they differ would be the same."""
+    counts = load(name, images=None).part("development").counts.values()
+    searched = {config.balance for config in samples(space_for(name, False), 100)}
+    assert (len(searched) > 1) == (max(counts) / min(counts) > 1.3)
 
 
 @pytest.mark.parametrize("name", TASKS)

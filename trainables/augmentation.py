@@ -1,23 +1,18 @@
 """Augmentation of seed 001's report (svendsen2025), drawn anew for every image of a batch, on the batch's device."""
 
-import dataclasses
-
 import kornia.augmentation as K
 import torch
 from torch import nn
 
-from trainables.config import USUAL_AUGMENTATION, TrialConfig
+from trainables.config import TrialConfig
 
 
 def augmentation(config: TrialConfig) -> "Augmentation | None":
     """What the configuration asks for; None where nothing is to be done.
 
     Rotation and zoom are one resampling, bilinear, with the border continued outwards so that no black wedges appear
-    that a network could read. Repeats that are to be augmented are so in the usual way where no other is asked for.
+    that a network could read.
     """
-    asked_for = any(getattr(config, name) for name in USUAL_AUGMENTATION)
-    if config.balance == "augmented_oversample" and not asked_for:
-        config = dataclasses.replace(config, **USUAL_AUGMENTATION)
     steps: list[nn.Module] = []
     if config.flip:
         steps.append(K.RandomHorizontalFlip(p=0.5))

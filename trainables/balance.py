@@ -8,12 +8,18 @@
     oversample            in every epoch the images of smaller classes are drawn again, each as often as the others of
                           its class or once more, until every class has `oversample_to` images. Of several targets, a
                           class is again a combination.
-    augmented_oversample  the same, and the repeats, and only they, are augmented.
+    augmented_oversample  the same, and the repeats, and only they, are augmented. Every image is also seen once as it
+                          is. Where classes are equal there are no repeats, and nothing is augmented.
 
-Two classes are balanced like several. Masks have no classes and cannot be balanced; `trainables.objectives` says so.
-Weights change the training loss only; all that is drawn is of torch's generator, which is seeded for every epoch.
+A class may be as small as one image, and combinations of many targets are: so no image is drawn more than `MOST_TIMES`
+times in an epoch, and none weighs more than `MOST_TIMES` times the mean, which is 1. Smaller classes then stay smaller.
+So an epoch is at most `MOST_TIMES` as long as one without oversampling.
 
-Shapes: n training images, B of a batch, T targets.
+Two classes are balanced like several. Images with masks are all of one class (`Objective.labels`), and to balance them
+is refused by `trainables.objectives`. Weights change the training loss only; all that is drawn is of torch's generator,
+which is seeded for every epoch.
+
+Shapes: N images of the data set, n training images, B of a batch, T targets.
 """
 
 import numpy as np
@@ -21,23 +27,23 @@ import torch
 
 from trainables.config import TrialConfig
 
+MOST_TIMES = 10
+"""How often an image is drawn in an epoch at most, and how much it weighs at most."""
 
-def classes_of(targets_nT: np.ndarray) -> np.ndarray:
+
+def classes_of(labels_nT: np.ndarray) -> np.ndarray:
     """int64 (n,): which class, or combination of classes, each image is of; counted from 0, all present."""
-    return np.unique(targets_nT, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.unique(labels_nT, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def loss_weights(config: TrialConfig, targets: np.ndarray, train_rows: np.ndarray) -> torch.Tensor:
-    """float32 (images, T): what each image counts for each target; NaN for images that are not trained on.
-
-    targets: int64 (images, T), or masks, of which each image counts 1.
-    """
-    of_targets = targets[train_rows] if targets.ndim == 2 else np.zeros((len(train_rows), 1), np.int64)
-    weights = np.full((len(targets), of_targets.shape[1]), np.nan, np.float32)
+def loss_weights(config: TrialConfig, labels_NT: np.ndarray, train_rows: np.ndarray) -> torch.Tensor:
+    """float32 (N, T): what each image counts for each target; NaN for images that are not trained on."""
+    labels_nT = labels_NT[train_rows]
+    weights = np.full(labels_NT.shape, np.nan, np.float32)
     if config.balance == "class_weights":
-        weights[train_rows] = np.stack([_balanced(classes_of(one[:, None])) for one in of_targets.T], axis=1)
+        weights[train_rows] = np.stack([_balanced(classes_of(one[:, None])) for one in labels_nT.T], axis=1)
     elif config.balance == "sample_weights":
-        weights[train_rows] = _balanced(classes_of(of_targets))[:, None]
+        weights[train_rows] = _balanced(classes_of(labels_nT))[:, None]
     else:
         weights[train_rows] = 1
     return torch.from_numpy(weights)
@@ -51,13 +57,12 @@ def weighted_mean(config: TrialConfig, losses_BT: torch.Tensor, weights_BT: torc
 
 
 def epoch_order(
-    config: TrialConfig, train_rows: torch.Tensor, classes_n: np.ndarray | None
+    config: TrialConfig, train_rows: torch.Tensor, classes_n: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The rows to train on in one epoch, int64, each at least once, in random order; and which of them, bool, are to
-    be augmented where anything is. `classes_n`: see `classes_of`; None for masks."""
+    be augmented where anything is. `classes_n`: see `classes_of`."""
     rows = train_rows
     if "oversample" in config.balance:
-        assert classes_n is not None
         rows = torch.cat([train_rows, train_rows[_repeats(classes_n, config.oversample_to)]])
     augmented = torch.ones(len(rows), dtype=torch.bool)
     if config.balance == "augmented_oversample":
@@ -67,9 +72,9 @@ def epoch_order(
 
 
 def _balanced(classes_n: np.ndarray) -> np.ndarray:
-    """n / (C n_c) of each image; their mean is 1 and every class has the same sum."""
+    """n / (C n_c) of each image, `MOST_TIMES` at most. Otherwise their mean is 1 and all classes have equal sums."""
     counts = np.bincount(classes_n)
-    return len(classes_n) / (len(counts) * counts[classes_n])
+    return np.minimum(len(classes_n) / (len(counts) * counts[classes_n]), MOST_TIMES)
 
 
 def _repeats(classes_n: np.ndarray, oversample_to: int | None) -> torch.Tensor:
@@ -77,7 +82,7 @@ def _repeats(classes_n: np.ndarray, oversample_to: int | None) -> torch.Tensor:
     counts = np.bincount(classes_n)
     drawn = [torch.empty(0, dtype=torch.int64)]
     for index, count in enumerate(counts):
-        wanted = (oversample_to or counts.max()) - count
+        wanted = min(oversample_to or counts.max(), MOST_TIMES * count) - count
         places = torch.from_numpy(np.flatnonzero(classes_n == index))
         while wanted > 0:
             drawn.append(places[torch.randperm(len(places))[:wanted]])

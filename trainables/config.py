@@ -58,10 +58,11 @@ class TrialConfig:
     """Augmentation: change the contrast by a factor drawn from [1 - contrast, 1 + contrast]."""
 
     balance: Balance = "none"
-    """What is done about classes of unequal size, in the training images of each fold only; see `balance.py`."""
+    """What is done about classes of unequal size, in the training images of each fold only; see `balance.py`. With
+    `augmented_oversample` the augmentation above is that of the repeats alone."""
     oversample_to: int | None = None
-    """Images that every class has in an epoch when oversampled; classes that have more keep them all. None: as many
-    as the largest class of the fold."""
+    """Images that every class has in an epoch when oversampled; classes that have more keep them all, and no image is
+    drawn more than ten times. None: as many as the largest class of the fold."""
     auxiliary_weight: float = 1.0
     """What the mean loss of the targets that are not scored counts, beside that of those that are."""
 
@@ -91,10 +92,20 @@ class TrialConfig:
                 self.oversample_to is None or "oversample" in self.balance,
                 f"None with balance={self.balance!r}: it belongs to 'oversample' and 'augmented_oversample'",
             ),
+            (
+                "balance",
+                self.balance != "augmented_oversample" or self.augmented,
+                f"used with an augmentation, for its repeats: give one of {', '.join(USUAL_AUGMENTATION)}",
+            ),
             ("auxiliary_weight", 0 <= self.auxiliary_weight < float("inf"), "at least 0"),
         ):
             if not valid:
                 raise InputError(f"{name}={getattr(self, name)!r}: must be {rule}")
+
+    @property
+    def augmented(self) -> bool:
+        """Whether any augmentation is asked for."""
+        return any(getattr(self, name) for name in USUAL_AUGMENTATION)
 
     @staticmethod
     def of(params: dict[str, Any]) -> "TrialConfig":

@@ -38,8 +38,8 @@ class Fold:
         self.validation_rows = torch.from_numpy(validation_rows)
         self._index = index
         self._train_rows = torch.from_numpy(train_rows)
-        self._train_classes = classes_of(objective.targets[train_rows]) if objective.targets.ndim == 2 else None
-        self._weights = loss_weights(config, objective.targets, train_rows).to(protocol.device)
+        self._train_classes = classes_of(objective.labels[train_rows])
+        self._weights = loss_weights(config, objective.labels, train_rows)
         self._shares = torch.tensor(objective.shares, device=protocol.device)
         self._objective = objective
         self._config = config
@@ -55,22 +55,23 @@ class Fold:
         torch.manual_seed(epoch_seed(self._protocol.seed, self._index, epoch))
         self.network.train()
         order, augmented = epoch_order(config, self._train_rows, self._train_classes)
-        batches = list(zip(order.split(config.batch_size), augmented.split(config.batch_size), strict=True))
+        weights = self._weights[order].to(self._shares.device)  # once: a copy in every step would hold up a GPU
+        batches = list(zip(*(each.split(config.batch_size) for each in (order, augmented, weights)), strict=True))
         if config.batch_size > 1 and len(batches) > 1 and len(batches[-1][0]) == 1:
             batches.pop()  # batch norm cannot learn from one image
-        loss_sum = torch.zeros((), device=self._weights.device)
-        for step, (rows, to_augment) in enumerate(batches):
+        loss_sum = torch.zeros((), device=weights.device)
+        for step, (rows, to_augment, weights_BT) in enumerate(batches):
             self._set_learning_rate(epoch - 1 + step / len(batches), halvings)
             inputs, targets = fetch(rows, to_augment)
             with autocast(self._protocol):
                 logits = self.network(inputs)
             losses_BT = self._objective.losses(logits.float(), targets)
-            loss = weighted_mean(config, losses_BT, self._weights[rows]) @ self._shares
+            loss = weighted_mean(config, losses_BT, weights_BT) @ self._shares
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
             loss_sum += loss.detach() * len(rows)
-        return float(loss_sum) / sum(len(rows) for rows, _ in batches)
+        return float(loss_sum) / sum(len(rows) for rows, *_ in batches)
 
     @torch.inference_mode()
     def predict(self, fetch: Fetch) -> np.ndarray:

@@ -29,23 +29,36 @@ class Fetch(Protocol):
 
 
 def pixel_fetch(
-    pixels_NHWC: np.ndarray, targets: np.ndarray, body: Body, device: str, augmentation: Augmentation | None = None
+    pixels_NHWC: np.ndarray,
+    targets: np.ndarray,
+    body: Body,
+    device: str,
+    augmentation: Augmentation | None = None,
+    masks: bool = False,
 ) -> Fetch:
-    """Inputs are float32 images (B, C, H, W), channels last in memory, normalised as the body was trained to expect."""
+    """Inputs are float32 images (B, C, H, W), channels last in memory, normalised as the body was trained to expect.
+
+    masks: whether targets are such, which move with their images when these are augmented.
+    """
     mean = torch.tensor(body.mean, device=device).view(1, -1, 1, 1)
     std = torch.tensor(body.std, device=device).view(1, -1, 1, 1)
     all_pixels, all_targets = shared(pixels_NHWC), shared(targets)
+
+    def changed(images_BCHW: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert augmentation is not None
+        return augmentation.together(images_BCHW, wanted) if masks else (augmentation(images_BCHW), wanted)
 
     def fetch(rows: torch.Tensor, augmented: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         images_BHWC = all_pixels[rows].to(device, non_blocking=True)
         images_BCHW = images_BHWC.permute(0, 3, 1, 2).float().div_(255)
         wanted = all_targets[rows].to(device, non_blocking=True)
-        if augmentation is not None and augmented is not None and augmented.any():
-            chosen = augmented.to(device)
-            if wanted.ndim == 3:  # masks
-                images_BCHW[chosen], wanted[chosen] = augmentation.together(images_BCHW[chosen], wanted[chosen])
-            else:
-                images_BCHW[chosen] = augmentation(images_BCHW[chosen])
+        if augmentation is not None and augmented is not None:
+            if augmented.all():
+                images_BCHW, wanted = changed(images_BCHW, wanted)
+                images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+            elif augmented.any():
+                chosen = augmented.nonzero()[:, 0].to(device, non_blocking=True)  # numbers: no GPU has to be asked
+                images_BCHW[chosen], wanted[chosen] = changed(images_BCHW[chosen], wanted[chosen])
         return (images_BCHW - mean) / std, wanted
 
     return fetch

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from datasets import ImageDataset, InputError
 from datasets.folds import Folds
-from datasets.stores import pixels, pixels_key
+from datasets.pixels import pixels, pixels_key
 from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
 from trainables.fold import Fold, autocast, compute_dtype, epoch_seed, plateau_halvings
@@ -71,7 +71,7 @@ class Lockstep:
 
         stored, targets = pixels(dataset, config.image_size_px), self._objective.targets
         augment = augmentation(config)
-        self._fetch = pixel_fetch(stored, targets, body, device, augment)
+        self._fetch = pixel_fetch(stored, targets, body, device, augment, masks=self._objective.dense)
         tail = body.module.to(device).to(memory_format=torch.channels_last)
         self.cut: dict[str, str] | None = None
         """Where a checkpoint's networks begin: after this step of a prefix of these weights. None: they are whole."""

@@ -37,19 +37,26 @@ def check_metric(metric: str, kind: Kind) -> None:
 
 
 def check_scorable(metric: str, dataset: ImageDataset, folds: Folds) -> None:
-    """Raises `InputError` where a fold lacks a class of a scored target and so has no AUROC. Folds are made to have
-    every class of the first target, and need not have those of the others."""
-    if metric != "auroc":
+    """Raises `InputError` where a fold does not train on every class of every scored target, or, for AUROC, does not
+    validate every class. Folds are made to have those of the first target, and need not have those of the others."""
+    if dataset.kind == "segmentation":
         return
-    for target in (target for target in dataset.further if target.scored):
-        classes = dataset.table[target.column].to_numpy()
-        for fold, (_, validated) in enumerate(folds):
-            if missing := set(range(len(target.classes))) - set(classes[validated].tolist()):
-                name = target.classes[min(missing)]
-                raise InputError(
-                    f"metric 'auroc': fold {fold} validates no image of {target.name} {name!r}, which it needs; "
-                    f"choose fewer folds or another metric, such as balanced_accuracy"
-                )
+    scored = [(dataset.target_name, dataset.classes, dataset.targets)]
+    scored += [
+        (target.name, target.classes, dataset.table[target.column].to_numpy())
+        for target in dataset.further
+        if target.scored
+    ]
+    for name, classes, targets in scored:
+        for fold, (trained, validated) in enumerate(folds):
+            for rows, verb in ((trained, "trains on"), (validated, "validates")):
+                missing = np.setdiff1d(np.arange(len(classes)), targets[rows])
+                if len(missing) and (rows is trained or metric == "auroc"):
+                    another = "" if rows is trained else "another metric, "
+                    raise InputError(
+                        f"metric {metric!r}: fold {fold} {verb} no image of {name} {classes[missing[0]]!r}, which it "
+                        f"needs; choose fewer folds, {another}or leave that label out"
+                    )
 
 
 def scores(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

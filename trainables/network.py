@@ -15,7 +15,6 @@ from torch import fx, nn
 
 from trainables.config import TrialConfig
 from trainables.models import Body, build_body
-from trainables.objectives.classification import outputs_for
 
 
 class Network(nn.Module):
@@ -70,6 +69,11 @@ def frozen_body(config: TrialConfig, channels: int, weights: str, seed: int) -> 
     body = pristine_body(config, channels, weights, seed)
     freeze(body.module, config.unfrozen_layers, (channels, config.image_size_px, config.image_size_px))
     return body
+
+
+def outputs_for(classes: int) -> int:
+    """Of the head, for a target: one for two classes, the logit of the second; else one per class."""
+    return 1 if classes == 2 else classes
 
 
 def build_head(config: TrialConfig, features: int, outputs: int, seed: int, dense: bool = False) -> nn.Sequential:

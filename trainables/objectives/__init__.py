@@ -28,6 +28,10 @@ class Objective(Protocol):
         """The truth: classes, int64 (N, T), or of every pixel, uint8 (N, H, W). Batches of it are `targets` below."""
 
     @property
+    def labels(self) -> np.ndarray:
+        """What images may be balanced by: their classes, int64 (N, T); of masks (N, 1), one class for all."""
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """What each target's loss counts in the loss, (T,)."""
 

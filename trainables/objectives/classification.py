@@ -15,11 +15,7 @@ from torch.nn import functional as F
 
 from datasets import ImageDataset, Target
 from trainables.metrics import OF_CLASSES, scores
-
-
-def outputs_for(classes: int) -> int:
-    """One for two classes, the logit of the second; else one per class."""
-    return 1 if classes == 2 else classes
+from trainables.network import outputs_for
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,10 @@ class Classification:
         asked = (Target(dataset.target_name, dataset.classes), *dataset.further)
         further = [dataset.table[target.column].to_numpy().astype(np.int64) for target in dataset.further]
         return Classification(asked, np.stack([dataset.targets, *further], axis=1), auxiliary_weight)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.targets
 
     @property
     def outputs(self) -> int:

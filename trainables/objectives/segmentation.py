@@ -3,6 +3,9 @@
 The first class is the background, the others are foreground. Of two classes there is one logit per pixel, that of the
 foreground.
 
+All is computed on squares of the size that the network sees (`image_size_px`), to which images and masks are squeezed:
+neither in the proportions nor at the resolution of the originals, so a Dice here is not quite one of whole images.
+
 Shapes: as in `trainables.objectives`; K logits, H height, W width, F foreground classes.
 """
 
@@ -13,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from datasets import ImageDataset
-from datasets.stores import masks
+from datasets.pixels import masks
 from trainables.metrics import OF_MASKS
-from trainables.objectives.classification import outputs_for
+from trainables.network import outputs_for
 
 SMOOTH_PX = 1.0
 """Added above and below in the soft Dice, so that an empty mask has a gradient and no division by zero."""
@@ -34,6 +37,11 @@ class Segmentation:
     shares: tuple[float, ...] = (1.0,)
     columns: tuple[str, ...] = OF_MASKS
     metrics: tuple[str, ...] = OF_MASKS
+
+    @property
+    def labels(self) -> np.ndarray:
+        """One class for all images: there is nothing to balance."""
+        return np.zeros((len(self.targets), 1), np.int64)
 
     @property
     def outputs(self) -> int:
