@@ -147,8 +147,8 @@ def _found(module: ModuleType, name: str, request: Request) -> ImageDataset:
 
 def _folder(root: Path) -> Path:
     """The folder that was given, or the one that an archive unpacks to."""
-    from datasets.archives import unpacked
+    from datasets.archives import is_archive, unpacked
 
     if not root.exists():
         raise InputError(f"--data {root}: no such file or folder")
-    return unpacked(root) if root.is_file() and root.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else root
+    return unpacked(root) if root.is_file() and is_archive(root) else root

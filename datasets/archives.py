@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
+import numpy as np
 from filelock import FileLock
 
-from datasets.arrays import file_digest
+from datasets.arrays import IDX_UNSIGNED_BYTES, file_digest
 from datasets.errors import InputError
 from datasets.stores import store_folder
 
@@ -37,6 +38,8 @@ DISK_SHARE = 0.9
 BLOCK_BYTES = 4096
 """What the smallest file takes: a million empty ones are a bomb as well."""
 CHUNK_BYTES = 1 << 20
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+"""How gzip, bzip2 and xz begin."""
 _LONGEST_READ_BYTES = 64 << 20
 """tarfile reads long names at once, however long their header says they are."""
 
@@ -73,6 +76,39 @@ def unpacked(path: Path) -> Path:
                 shutil.rmtree(part, ignore_errors=True)
         os.utime(folder)  # the time of last use
     return folder
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is one to be unpacked, by its first bytes: a zip, a tar, or whatever is compressed but an array.
+
+    Arrays are read as they are: an `.npz`, which is a zip, and an idx or `.npy` file behind gzip.
+    """
+    if path.suffix.lower() == ".npz":
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(tarfile.BLOCKSIZE)
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")) or start[257:262] == b"ustar":
+            return True
+        if start.startswith(_COMPRESSED):
+            with _decompressed(path) as stream:
+                return not stream.read(6).startswith((IDX_UNSIGNED_BYTES, np.lib.format.MAGIC_PREFIX))
+    except (EOFError, lzma.LZMAError, zlib.error):
+        return True
+    except OSError as error:
+        if error.errno is None:  # broken, which `unpacked` tells
+            return True
+        raise InputError(f"{path}: {error.strerror}") from None
+    return path.suffix.lower() in (".zip", ".tar")
+
+
+def touch(path: Path) -> None:
+    """Says that the archive which a file was unpacked from is in use, so that it is not cleared away; of files that lie
+    elsewhere nothing."""
+    archives = (store_folder() / "archives").absolute()
+    if path.absolute().is_relative_to(archives):
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(archives / path.absolute().relative_to(archives).parts[0])
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -216,12 +252,9 @@ def _tar_entries(path: Path, archive: tarfile.TarFile, stream: "_ShortReads") ->
 def _decompressed(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         start = file.read(6)
-    if start.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(path))
-    if start.startswith(b"BZh"):
-        return cast(IO[bytes], bz2.open(path))
-    if start == b"\xfd7zXZ\x00":
-        return cast(IO[bytes], lzma.open(path))
+    for magic, opened in zip(_COMPRESSED, (gzip.open, bz2.open, lzma.open), strict=True):
+        if start.startswith(magic):
+            return cast(IO[bytes], cast(Any, opened)(path))
     return path.open("rb")
 
 

@@ -1,6 +1,6 @@
 """Data sets whose images lie in arrays, one per part: a table with labels and identities, its pixels mapped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from datasets.arrays import contents, decode_row, header, mapped, members
-from datasets.dataset import ImageDataset, Split
+from datasets.arrays import NAMES_TOLD, decode_row, header, mapped, names, row_digests
+from datasets.dataset import ImageDataset, Skipped, Split
 from datasets.errors import InputError
 from datasets.folders import groups
 
@@ -27,35 +27,40 @@ class Part:
     """int64, shape (images,)."""
 
 
-def part_of(
-    name: str,
-    split: Split,
-    images: tuple[Path, str | None],
-    labels: tuple[Path, str | None],
-    shape: tuple[int, ...],
-    classes: int,
-) -> Part:
-    """The part whose images, uint8 of `shape` each, and labels lie there; of labels (N, 1) is as good as (N,).
+Place = tuple[Path, str | None]
+"""A file, and the name of an array in it where it holds several."""
 
-    Raises `InputError` where shapes, types or counts do not fit each other.
-    """
-    found = header(*images)
-    if found.dtype != np.uint8 or found.shape[1:] != shape:
+
+def check_part(images: Place, labels: Place, shape: tuple[int | None, ...]) -> None:
+    """Raises `InputError` where these are not images, uint8 of `shape` each (None: any length), and a whole number for
+    each; from their headers alone. Labels (N, 1) are as good as (N,)."""
+    found, of_labels = header(*images), header(*labels)
+    lengths = found.shape[1:]
+    fits = len(lengths) == len(shape) and all(
+        length and expected in (length, None) for length, expected in zip(lengths, shape, strict=True)
+    )
+    if found.dtype != np.uint8 or not fits:
+        expected = ", ".join("any" if length is None else str(length) for length in shape)
         raise InputError(
             f"{_named(*images)}: holds {found.dtype} of shape {found.shape}; expected uint8 of shape "
-            f"(images, {', '.join(map(str, shape))})"
+            f"(images, {expected})"
         )
-    values = np.asarray(mapped(*labels))
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1 or values.dtype.kind not in "iu":
+    if len(of_labels.shape) not in (1, 2) or of_labels.shape[1:] not in ((), (1,)) or of_labels.dtype.kind not in "iu":
         raise InputError(
-            f"{_named(*labels)}: holds {values.dtype} of shape {values.shape}; expected one label per image"
+            f"{_named(*labels)}: holds {of_labels.dtype} of shape {of_labels.shape}; expected one label per image"
         )
-    if len(values) != found.shape[0]:
+    if of_labels.shape[0] != found.shape[0]:
         raise InputError(
-            f"{_named(*labels)}: {len(values):,} labels for the {found.shape[0]:,} images of {images[0].name}"
+            f"{_named(*labels)}: {of_labels.shape[0]:,} labels for the {found.shape[0]:,} images of "
+            f"{images[1] or images[0].name}"
         )
+
+
+def part_of(name: str, split: Split, images: Place, labels: Place, shape: tuple[int | None, ...], classes: int) -> Part:
+    """The part whose images and labels lie there. Raises `InputError` as `check_part` does, and where a label is none
+    of 0 to `classes` - 1."""
+    check_part(images, labels, shape)
+    values = np.asarray(mapped(*labels)).reshape(-1)
     if len(values) and not 0 <= values.min() <= values.max() < classes:
         raise InputError(
             f"{_named(*labels)}: labels from {values.min()} to {values.max()}; expected 0 to {classes - 1}"
@@ -65,9 +70,11 @@ def part_of(
 
 def keras_parts(file: Path, shape: tuple[int, ...], classes: int) -> list[Part]:
     """The two parts of an `.npz` as Keras makes them: x_train, y_train, x_test, y_test."""
-    held = members(file)
+    held = names(file)
     if "x_train" not in held or "y_train" not in held:
-        raise InputError(f"{file}: holds {', '.join(held) or 'nothing'}; expected x_train, y_train, x_test and y_test")
+        raise InputError(
+            f"{file}: holds {', '.join(held[:NAMES_TOLD]) or 'nothing'}; expected x_train, y_train, x_test and y_test"
+        )
     splits: list[tuple[str, Split]] = [("train", "development"), ("test", "test")]
     return [
         part_of(name, split, (file, f"x_{name}"), (file, f"y_{name}"), shape, classes)
@@ -77,7 +84,12 @@ def keras_parts(file: Path, shape: tuple[int, ...], classes: int) -> list[Part]:
 
 
 def from_arrays(
-    name: str, parts: Sequence[Part], classes: tuple[str, ...], channels: Literal[1, 2, 3], origin: str
+    name: str,
+    parts: Sequence[Part],
+    classes: tuple[str, ...],
+    channels: Literal[1, 2, 3],
+    origin: str,
+    skipped: Iterable[Skipped],
 ) -> ImageDataset:
     """The data set of these parts. No patient or writer is known: images of the same bytes share a group."""
     tables = [
@@ -85,7 +97,7 @@ def from_arrays(
             {
                 "image_id": [f"{part.name}/{row:05d}" for row in range(len(part.labels))],
                 "target": part.labels,
-                "content": contents(mapped(part.file, part.member)),
+                "content": row_digests(mapped(part.file, part.member)),
                 "array_file": [str(part.file.absolute())] * len(part.labels),
                 "array_member": [part.member or ""] * len(part.labels),
                 "array_row": range(len(part.labels)),
@@ -103,6 +115,7 @@ def from_arrays(
         decoder=decode_row,
         channels=channels,
         origin=origin,
+        skipped=tuple(skipped),
     )
 
 

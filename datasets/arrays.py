@@ -1,7 +1,7 @@
 """Arrays in files, mapped and never loaded whole: `.npy`, `.npz`, and the idx files of MNIST, also behind gzip.
 
-What is compressed is streamed once per machine into the store and mapped from there; what is not is mapped where it
-lies. Nothing is ever unpickled: an array of objects is refused by its header, before any of it is read.
+What is compressed is streamed once per machine into the store and mapped from there; what is not, in an `.npz` too, is
+mapped where it lies. Nothing is ever unpickled: an array of objects is refused by its header, before any of it is read.
 
     images = mapped(Path("bloodmnist_224.npz"), "train_images")     uint8 (11959, 224, 224, 3), read-only, 0 bytes read
 """
@@ -33,6 +33,8 @@ SMALL_ROW_BYTES = 1 << 15
 """Below it a thread takes longer to start than to hash."""
 DEFLATE_RATIO = 1032
 """Deflate cannot make anything smaller than by this factor: a header that promises more does not tell the truth."""
+NAMES_TOLD = 8
+"""Of arrays, in a message."""
 IDX_UNSIGNED_BYTES = b"\x00\x00\x08"
 """How an idx file of unsigned bytes begins; then the number of axes, then their lengths, big-endian."""
 
@@ -61,20 +63,26 @@ def mapped(file: Path, member: str | None = None) -> np.ndarray:
     return _mapped(*_identity(file), member)
 
 
+def names(file: Path) -> list[str]:
+    """The names of the arrays of an `.npz`, from its table of contents alone."""
+    with _legible(file), _archive(file) as archive:
+        return _names(archive)
+
+
 def members(file: Path) -> dict[str, Header]:
     """The arrays of an `.npz` by name, from their headers alone."""
     with _legible(file), _archive(file) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    return {name: header(file, name) for name in names}
+        found = {}
+        for name in _names(archive):
+            with _member(file, archive, name) as (stream, most):
+                found[name] = _checked_header(file, name, stream, most)
+        return found
 
 
 def header(file: Path, member: str | None = None) -> Header:
     """Shape and type of an array, without reading it; checked against the size of the file."""
     with _legible(file), _stream(file, member) as (stream, most):
-        found = _header(stream)
-        if found.offset + found.bytes > most:
-            raise InputError(f"{_named(file, member)}: ends before the {found.bytes:,} bytes that its header promises")
-        return found
+        return _checked_header(file, member, stream, most)
 
 
 def decode_row(row: dict[str, Any]) -> np.ndarray:
@@ -83,7 +91,7 @@ def decode_row(row: dict[str, Any]) -> np.ndarray:
     return np.asarray(image if image.ndim == 3 else image[:, :, None])
 
 
-def contents(array: np.ndarray) -> list[str]:
+def row_digests(array: np.ndarray) -> list[str]:
     """The identity of every row of an array: the SHA-256 of its bytes, hexadecimal."""
 
     def of_row(row: np.ndarray) -> str:
@@ -126,6 +134,8 @@ def _mapped(file: Path, size: int, changed_ns: int, member: str | None) -> np.nd
         flat: np.ndarray = np.empty(0, np.uint8)
     elif member is None and not _is_gzip(file):
         flat = np.memmap(file, np.uint8, "r", found.offset, (found.bytes,))
+    elif member is not None and (start := _where_it_lies(file, member)) is not None:
+        flat = np.memmap(file, np.uint8, "r", start + found.offset, (found.bytes,))
     else:
 
         def fill(array: np.ndarray) -> None:
@@ -139,6 +149,21 @@ def _mapped(file: Path, size: int, changed_ns: int, member: str | None) -> np.nd
     array = array.reshape(found.shape[::-1]).T if found.columns_first else array.reshape(found.shape)
     array.setflags(write=False)
     return array
+
+
+def _where_it_lies(file: Path, member: str) -> int | None:
+    """Where the bytes of a member begin that is in the `.npz` as it is; None where it is compressed."""
+    with _legible(file), _archive(file) as archive:
+        info = archive.getinfo(f"{member}.npy")
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            return None
+        with file.open("rb") as handle:
+            handle.seek(info.header_offset)
+            local = handle.read(30)  # the last two numbers of it: the lengths of the name and of what follows it
+        start = info.header_offset + 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:], "little")
+        if start + info.file_size > file.stat().st_size:
+            raise InputError(f"{file}, {member}: ends before the {info.file_size:,} bytes that its archive promises")
+        return start
 
 
 def _release(array: np.ndarray) -> None:
@@ -168,22 +193,39 @@ def _stream(file: Path, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
     """The bytes of an array from its header on, and how many there can be at most."""
     size = file.stat().st_size
     if member is not None:
-        with _archive(file) as archive:
-            try:
-                info = archive.getinfo(f"{member}.npy")
-            except KeyError:
-                held = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())) or "nothing"
-                raise InputError(f"{file}: has no array {member!r}; it holds: {held}") from None
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise InputError(f"{file}: {member} is compressed in a way that numpy does not write")
-            with archive.open(info) as stream:
-                yield stream, min(info.file_size, DEFLATE_RATIO * size)
+        with _archive(file) as archive, _member(file, archive, member) as found:
+            yield found
     elif _is_gzip(file):
         with gzip.open(file) as unpacked:
             yield cast(IO[bytes], unpacked), DEFLATE_RATIO * size  # gzip's own word for the size is modulo 4 GB
     else:
         with file.open("rb") as stream:
             yield stream, size
+
+
+@contextlib.contextmanager
+def _member(file: Path, archive: zipfile.ZipFile, member: str) -> Iterator[tuple[IO[bytes], int]]:
+    """The same of one in an `.npz`."""
+    try:
+        info = archive.getinfo(f"{member}.npy")
+    except KeyError:
+        held = ", ".join(sorted(_names(archive))[:NAMES_TOLD]) or "nothing"
+        raise InputError(f"{file}: has no array {member!r}; it holds: {held}") from None
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{file}: {member} is compressed in a way that numpy does not write")
+    with archive.open(info) as stream:
+        yield stream, min(info.file_size, DEFLATE_RATIO * file.stat().st_size)
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def _checked_header(file: Path, member: str | None, stream: IO[bytes], most: int) -> Header:
+    found = _header(stream)
+    if found.offset + found.bytes > most:
+        raise InputError(f"{_named(file, member)}: ends before the {found.bytes:,} bytes that its header promises")
+    return found
 
 
 def _header(stream: IO[bytes]) -> Header:

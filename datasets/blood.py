@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.arrays import Header, contents, decode_row, mapped, members
-from datasets.dataset import Decoder, ImageDataset, Skipped, Split
+from datasets.array_sets import check_part, from_arrays, part_of
+from datasets.arrays import NAMES_TOLD, names
+from datasets.dataset import ImageDataset, Skipped, Split
 from datasets.decoding import FileDecoder
 from datasets.errors import InputError
-from datasets.folders import JUNK, class_folders, groups
-from datasets.folders import contents as file_contents
+from datasets.folders import below, beside, class_folders, file_digests, groups
 from datasets.phantoms import mixed_up, phantom_dataset
 from datasets.phantoms.cell import VERSION, blood_cell
 from datasets.phantoms.pitfalls import known_pitfalls
@@ -63,6 +63,8 @@ COUNTS = (852, 2181, 1085, 2026, 849, 993, 2330, 1643)
 """Per class, of AN2DL without its jokes and of BloodMNIST's training part alike."""
 OFFICIAL: dict[str, Split] = {"train": "development", "val": "development", "test": "test"}
 """The parts of BloodMNIST; `val` is what its own recipe chooses the epoch by."""
+SHAPE = (None, None, CHANNELS)
+"""Of the images in arrays: of any size."""
 SIZE_PX = 96
 """Of a phantom, as of AN2DL."""
 MIXED_UP = 0.03
@@ -93,31 +95,17 @@ def _found(root: Path) -> tuple[list[Path], list[Skipped]]:
         return [root], []
     found: list[Path] = []
     others: list[Skipped] = []
-    level = [root]
-    for _ in range(DEEPEST + 1):
-        below: list[Path] = []
-        for folder in level:
-            entries = sorted(entry for entry in _entries(folder) if entry.name.casefold() not in JUNK)
-            entries = [entry for entry in entries if not entry.name.startswith(".")]
-            for file in (entry for entry in entries if entry.suffix.lower() == ".npz"):
+    for folder in below(root, DEEPEST):
+        if not any(parent in found for parent in folder.path.parents):
+            for file in (entry for entry in folder.files if entry.suffix.lower() == ".npz"):
                 try:
                     _form(file)
                     found.append(file)
                 except InputError as error:
                     others.append(Skipped(file.relative_to(root).as_posix(), str(error).removeprefix(f"{file}: ")))
-            if any(entry.name.casefold() in FOLDERS and entry.is_dir() for entry in entries):
-                found.append(folder)
-            else:
-                below += [entry for entry in entries if entry.is_dir()]
-        level = below
+            if any(entry.name.casefold() in FOLDERS for entry in folder.folders):
+                found.append(folder.path)
     return found, others
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
 
 
 def _form(file: Path) -> dict[str, str]:
@@ -125,10 +113,10 @@ def _form(file: Path) -> dict[str, str]:
 
     Raises `InputError` where it is neither of the two, or its arrays have another type or shape.
     """
-    headers = members(file)
-    if {"images", "labels"} <= headers.keys():
+    held = names(file)
+    if {"images", "labels"} <= set(held):
         parts = {"image": ""}
-    elif {f"{part}_{what}" for part in OFFICIAL for what in ("images", "labels")} <= headers.keys():
+    elif {f"{part}_{what}" for part in OFFICIAL for what in ("images", "labels")} <= set(held):
         if "mnist" in file.stem.lower() and not file.stem.lower().startswith("bloodmnist"):
             raise InputError(
                 f"{file}: another data set of MedMNIST; expected bloodmnist.npz, or with its size behind _"
@@ -136,74 +124,58 @@ def _form(file: Path) -> dict[str, str]:
         parts = {part: f"{part}_" for part in OFFICIAL}
     else:
         raise InputError(
-            f"{file}: holds {', '.join(sorted(headers)) or 'no arrays'}; expected images and labels (AN2DL), or "
-            f"train_images, train_labels, val_… and test_… (BloodMNIST)"
+            f"{file}: holds {', '.join(sorted(held)[:NAMES_TOLD]) or 'no arrays'}; expected images and labels (AN2DL), "
+            f"or train_images, train_labels, val_… and test_… (BloodMNIST)"
         )
     for begin in parts.values():
-        _check(file, f"{begin}images", headers[f"{begin}images"], f"{begin}labels", headers[f"{begin}labels"])
+        check_part((file, f"{begin}images"), (file, f"{begin}labels"), SHAPE)
     return parts
 
 
-def _check(file: Path, images_name: str, images: Header, labels_name: str, labels: Header) -> None:
-    if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != CHANNELS or 0 in images.shape:
-        raise InputError(
-            f"{file}: {images_name} is {images.dtype} of shape {images.shape}; expected uint8 (N, height, width, 3)"
-        )
-    if labels.dtype.kind not in "iu" or labels.shape not in ((images.shape[0],), (images.shape[0], 1)):
-        raise InputError(
-            f"{file}: {labels_name} is {labels.dtype} of shape {labels.shape}; expected integers, one per image of "
-            f"{images_name}: ({images.shape[0]},) or ({images.shape[0]}, 1)"
-        )
-
-
 def _from_arrays(root: Path, file: Path, others: list[Skipped]) -> ImageDataset:
-    tables = []
-    for part, begin in _form(file).items():
-        targets = np.asarray(mapped(file, f"{begin}labels")).ravel().astype(np.int64)  # from a column of shape (N, 1)
-        wrong = targets[(targets < 0) | (targets >= len(CLASSES))]
-        if len(wrong):
-            raise InputError(f"{file}: {begin}labels holds {wrong[0]}; expected 0 to 7, {CLASSES[0]} to {CLASSES[-1]}")
-        table = pl.DataFrame(
-            {
-                "image_id": [f"{part}-{row:05d}" for row in range(len(targets))],
-                "target": targets,
-                "content": contents(mapped(file, f"{begin}images")),
-                "array_file": str(file.absolute()),
-                "array_member": f"{begin}images",
-                "array_row": range(len(targets)),
-            }
+    parts = [
+        part_of(
+            *(part, OFFICIAL.get(part, "development")),
+            *((file, f"{begin}images"), (file, f"{begin}labels")),
+            *(SHAPE, len(CLASSES)),
         )
-        if part in OFFICIAL:
-            table = table.with_columns(split=pl.lit(OFFICIAL[part]), official_split=pl.lit(part))
-        tables.append(table)
-    return _dataset(root, pl.concat(tables), decode_row, others)
+        for part, begin in _form(file).items()
+    ]
+    left_out = {entry.path: entry for entry in (*beside(root, [file]), *others)}
+    cells = from_arrays("blood", parts, CLASSES, 3, str(root), left_out.values())
+    table = cells.table
+    if len(parts) > 1:
+        table = table.with_columns(official_split=pl.col("image_id").str.split("/").list.first())
+    return dataclasses.replace(cells, table=table, target_name="cell")
 
 
 def _from_folders(root: Path, folder: Path) -> ImageDataset:
     cells = class_folders(folder, FOLDERS, parts={})
-    table = pl.DataFrame(
-        {
-            "image_id": [path.relative_to(cells.root).as_posix() for path in cells.paths],
-            "target": cells.targets,
-            "content": file_contents(cells.paths),
-            "path": [str(path.absolute()) for path in cells.paths],
-            # What the file's name says beyond the folder: metamyelocytes (MMY), band neutrophils (BNE), …
-            "prefix": [path.name.rpartition("_")[0].upper() for path in cells.paths],
-        }
-    )
-    return _dataset(root, table, FileDecoder("RGB"), cells.skipped)
-
-
-def _dataset(root: Path, table: pl.DataFrame, decoder: Decoder, skipped: Collection[Skipped]) -> ImageDataset:
+    image_ids = [path.relative_to(cells.root).as_posix() for path in cells.paths]
+    content = file_digests(cells.paths)
+    inner = folder.relative_to(root)
     return ImageDataset(
         name="blood",
-        table=table.with_columns(group=pl.Series(groups(table["image_id"], table["content"]))),
+        table=pl.DataFrame(
+            {
+                "image_id": image_ids,
+                "target": cells.targets,
+                "group": groups(image_ids, content),
+                "content": content,
+                "path": [str(path.absolute()) for path in cells.paths],
+                # What the file's name says beyond the folder: metamyelocytes (MMY), band neutrophils (BNE), …
+                "prefix": [path.name.rpartition("_")[0].upper() for path in cells.paths],
+            }
+        ),
         classes=CLASSES,
-        decoder=decoder,
+        decoder=FileDecoder("RGB"),
         channels=3,
         origin=str(root),
         target_name="cell",
-        skipped=tuple(skipped),
+        skipped=(
+            *beside(root, [folder]),
+            *(Skipped((inner / file.path).as_posix(), file.reason) for file in cells.skipped),
+        ),
     )
 
 

@@ -5,9 +5,9 @@ is written in its corners, and predicts the class, cross-validated with groups k
 often than by chance, and than with shuffled labels, a network may learn that and not the disease: films of two archives
 (DeGrave et al., Nature Machine Intelligence 2021), words burnt into a corner (the bone films of KTH).
 
-On phantoms (200 to 1,000 images of six tasks, 6 to 8 draws each, 36 with text, 24 with two sources, 42 with neither):
-text in the corners and a second archive were found in every draw, and nothing where neither was planted. Two classes are
-told apart by planted text at 0.88 to 0.95; by clean corners at most at 0.78, and their surroundings then as well.
+On phantoms (covid, mura, blood, mnist, fashion_mnist, cifar10; 200 to 1,000 images, 6 draws each): planted text found
+in 36 of 36 draws, a second archive in 18 of 18, anything where neither was planted in 0 of 36. Planted text tells two
+classes apart at 0.88 to 0.95, clean corners at 0.78 at most, and then what lies beside them does as well.
 """
 
 import math

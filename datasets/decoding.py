@@ -2,8 +2,11 @@
 it looks like, or there is a reason why it cannot.
 """
 
+import contextlib
+import errno
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +14,26 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.errors import InputError
+from datasets.errors import InputError, UnreadableError
 
+PASSING = {
+    errno.ENOENT,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ETIMEDOUT,
+    errno.ENODEV,
+}
+"""Errors of a disk or a machine, which say nothing about a file."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever its name: it also has a format that starts another program (EPS). JPEG is
+MPO as well."""
+MOST_PIXELS = 100_000_000
+"""Of all images that are decoded at once in this process; a little more than the largest one may have."""
+STRIP_PIXELS = 1 << 18
+"""Pixels that are converted at a time: what it takes beside the image itself."""
 _PHOTOMETRIC = 262
 """TIFF tag; 0 says that the smallest value is white."""
 _ORIENTATION = 0x0112
@@ -35,10 +56,10 @@ def decode_file(path: Path, mode: Literal["L", "RGB"], at_least_px: int | None =
     def pixels(image: Image.Image) -> np.ndarray:
         if at_least_px is not None and min(image.size) > at_least_px:
             image.draft(None, (at_least_px, at_least_px))
-        return np.array(_as_it_looks(image).convert(mode))
+        with _IN_FLIGHT.of(image):
+            return _as_it_looks(image, mode)
 
-    pixels_HWC = _opened(path, pixels)
-    return pixels_HWC.reshape(*pixels_HWC.shape[:2], -1)
+    return _opened(path, pixels)
 
 
 def decode_mask(path: Path) -> np.ndarray:
@@ -49,16 +70,17 @@ def decode_mask(path: Path) -> np.ndarray:
     """
 
     def numbers(image: Image.Image) -> np.ndarray:
-        lossy = image.format in ("JPEG", "MPO")
-        if image.mode in ("1", "L", "P", "F", "I") or image.mode.startswith("I;"):
-            ImageOps.exif_transpose(image, in_place=True)
-        else:
-            image = _as_it_looks(image).convert("RGB")
-        numbers = np.nan_to_num(np.asarray(image)).astype(np.int32)
-        if image.mode == "P":
-            numbers = _of_palette(numbers, image)
-        numbers_HW = numbers.max(axis=2) if numbers.ndim == 3 else numbers
-        return np.where(numbers_HW > 127, 255, 0).astype(np.int32) if lossy else numbers_HW
+        with _IN_FLIGHT.of(image):
+            lossy = image.format in ("JPEG", "MPO")
+            if image.mode in ("1", "L", "P", "F", "I") or image.mode.startswith("I;"):
+                ImageOps.exif_transpose(image, in_place=True)
+                stored_HW = np.asarray(image)
+                numbers_HW = (np.nan_to_num(stored_HW) if image.mode == "F" else stored_HW).astype(np.int32)
+            else:
+                numbers_HW = _as_it_looks(image, "RGB").max(axis=2).astype(np.int32)
+            if image.mode == "P":
+                numbers_HW = _of_palette(numbers_HW, image)
+            return np.where(numbers_HW > 127, 255, 0).astype(np.int32) if lossy else numbers_HW
 
     return _opened(path, numbers)
 
@@ -68,10 +90,13 @@ def _of_palette(indices_HW: np.ndarray, image: Image.Image) -> np.ndarray:
     colours = np.zeros((256, 3), int)
     palette = np.array(image.getpalette() or [], int).reshape(-1, 3)
     colours[: len(palette)] = palette
-    black_HW = (colours[indices_HW] == 0).all(axis=2)
-    if black_HW.all():
+    black = (colours == 0).all(axis=1)
+    if black[indices_HW].all():
         return indices_HW
-    return np.where(black_HW, 0, np.where(indices_HW == 0, 255, indices_HW)).astype(np.int32)
+    number = np.arange(256, dtype=np.int32)
+    number[0] = 255
+    number[black] = 0
+    return number[indices_HW]
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -122,42 +147,99 @@ def _opened(path: Path, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray
     try:
         # By handle, not by name: Pillow 13.0 maps an uncompressed TIFF of that name into memory with its sides swapped
         # where its orientation tag turns it, and scrambles it.
-        with path.open("rb") as file, Image.open(file) as image:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             return read(image)
     except UnidentifiedImageError:
         reason = "not an image of a known format" if path.stat().st_size else "empty, 0 bytes"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         reason = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be a decompression bomb"
     except OSError as error:
+        if error.errno in PASSING:
+            raise UnreadableError(
+                f"{path}: cannot be read now ({error.strerror}); see to that and call again"
+            ) from None
         reason = error.strerror or f"broken image: {error}"
+    except MemoryError:
+        raise UnreadableError(f"{path}: not enough memory to decode it now") from None
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything, SyntaxError included
         reason = f"broken image: {type(error).__name__}: {error}"
     raise InputError(f"{path}: {reason}")
 
 
-def _as_it_looks(image: Image.Image) -> Image.Image:
-    """8 bit, upright, opaque; in whatever colours."""
+class _InFlight:
+    """Lets images be decoded at once as long as they have `MOST_PIXELS` together; the others wait."""
+
+    def __init__(self) -> None:
+        self._pixels = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def of(self, image: Image.Image) -> Iterator[None]:
+        pixels = min(image.width * image.height, MOST_PIXELS)
+        with self._changed:
+            self._changed.wait_for(lambda: self._pixels + pixels <= MOST_PIXELS)
+            self._pixels += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= pixels
+                self._changed.notify_all()
+
+
+_IN_FLIGHT = _InFlight()
+
+
+def _as_it_looks(image: Image.Image, mode: Literal["L", "RGB"]) -> np.ndarray:
+    """Upright, opaque, 8 bit: uint8 (height, width, 1 or 3). Strip by strip, as a conversion of the whole would take
+    several times the memory of the image."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
-        return _eight_bit(image)
-    if image.has_transparency_data:
-        # Black is what surrounds a film, and what a viewer of radiographs shows; the colour below full transparency
-        # is whatever the exporting program left there.
-        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-    return image
+        gray_HW1 = _eight_bit(image)[:, :, None]
+        return gray_HW1 if mode == "L" else np.repeat(gray_HW1, 3, axis=2)
+    transparent = image.has_transparency_data
+    image.load()
+    pixels_HWC = np.empty((image.height, image.width, 1 if mode == "L" else 3), np.uint8)
+    for rows, strip in _strips(image):
+        if transparent:
+            # Black is what surrounds a film, and what a viewer of radiographs shows; the colour below full transparency
+            # is whatever the exporting program left there.
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "black"), strip.convert("RGBA"))
+        pixels_HWC[rows] = np.asarray(strip.convert(mode)).reshape(strip.height, strip.width, -1)
+    return pixels_HWC
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Gray values of more than 8 bit, scaled by the image's own range.
+def _eight_bit(image: Image.Image) -> np.ndarray:
+    """Gray values of more than 8 bit, scaled by the image's own range: uint8 (height, width).
 
     The range of the type says nothing: detectors put 10 to 14 bits into 16, and floating point has no white. Pillow's
     own conversion clips at 255, which makes nearly all of a film white.
     """
-    values = np.asarray(image).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    values = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1.0)
+    low, high = np.inf, -np.inf
+    for _, strip in _strips(image):
+        values = np.asarray(strip)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if low > high:
+        low = high = 0.0
     # Pillow inverts such TIFFs of up to 8 bit, but not these.
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
-        values = 1 - values
-    return Image.fromarray((values * 255).round().astype(np.uint8))
+    inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    pixels_HW = np.empty((image.height, image.width), np.uint8)
+    for rows, strip in _strips(image):
+        values = np.nan_to_num(np.asarray(strip).astype(np.float64), nan=low, posinf=high, neginf=low)
+        values -= low
+        values /= (high - low) or 1.0
+        pixels_HW[rows] = ((1 - values if inverted else values) * 255).round()
+    return pixels_HW
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """All rows of an image, some at a time."""
+    height = max(STRIP_PIXELS // image.width, 1)
+    if height >= image.height:
+        yield slice(0, image.height), image
+        return
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))

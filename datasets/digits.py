@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.arrays import contents
+from datasets.arrays import row_digests
 from datasets.dataset import ImageDataset
 
 TITLE = "handwritten digits of scikit-learn, real images, no download"
@@ -30,7 +30,7 @@ def read(root: Path | None = None) -> ImageDataset:
         table=pl.DataFrame({"row": range(len(targets)), "target": targets}).with_columns(
             image_id=pl.format("digit-{}", pl.col("row").cast(pl.String).str.zfill(4)),
             group=pl.col("row").cast(pl.String),  # the writers are not named
-            content=pl.Series(contents(images_NHW)),
+            content=pl.Series(row_digests(images_NHW)),
         ),
         classes=CLASSES,
         decoder=_decode,

@@ -18,6 +18,7 @@ import polars as pl
 from PIL import Image
 
 from datasets.dataset import ImageDataset, content_digest, decoder_name
+from datasets.decoding import FORMATS
 from datasets.errors import InputError, UnreadableError
 from datasets.pixels import ENOUGH_PX, decode_into_store, squeezed
 from datasets.stores import release, stored_array, stored_table
@@ -185,7 +186,7 @@ def _of_file(path: Path) -> tuple[Any, ...]:
     """Width, height, mode and format, from the first bytes of the file, and its size in bytes."""
     size = path.stat().st_size if path.exists() else None
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             return image.width, image.height, image.mode, image.format, size
     except Exception:  # a broken file makes Pillow raise nearly anything; the decoder says what it is
         return None, None, None, None, size

@@ -3,7 +3,7 @@
     python -m search fashion_mnist --data DIR     idx files, or PNG folders
     python -m search fashion_mnist --demo         procedural garments (`phantoms/garment.py`)
 
-From Zalando, MIT licence. The 60,000 are searched, the 10,000 are kept for the report. Published test accuracies: a
+From Zalando, MIT licence. The 60,000 are searched, no trial sees the 10,000. Published test accuracies: a
 multi-layer perceptron 0.887 (asproudis2025), two convolutions 0.925 and people 0.835 (Zalando's table); the standard
 error at 0.9 is 0.003. There are near-duplicates between train and test (arXiv 1906.08255).
 """

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.arrays import members
+from datasets.decoding import FORMATS
 from datasets.errors import InputError
 from datasets.findings import Evidence, Finding, counted
 
@@ -166,7 +167,7 @@ def _masks(evidence: Evidence) -> Iterator[Finding]:
     values: set[int] = set()
     for path in evidence.dataset.table["mask_path"].head(LOOKED_AT):
         try:
-            with Path(path).open("rb") as file, Image.open(file) as image:
+            with Path(path).open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 values |= set(np.unique(np.asarray(image)).tolist())
         except Exception:  # a broken mask is found elsewhere, and Pillow raises nearly anything
             continue
@@ -196,7 +197,7 @@ def _channels_of_files(evidence: Evidence) -> Iterator[Finding]:
     constant = np.ones(3, bool)
     for path in dataset.table["path"].gather(evidence.originals[:LOOKED_AT]):
         try:
-            with Path(path).open("rb") as file, Image.open(file) as image:
+            with Path(path).open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 if image.mode not in ("RGB", "RGBA"):
                     return
                 pixels_HWC = np.asarray(image.convert("RGB"))

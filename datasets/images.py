@@ -4,9 +4,9 @@
     python -m search images --data DIR --table labels.csv     columns: `datasets/labels.py`
 
 The order of the classes is that of `sorted`, as in Keras and torchvision; of two classes the second is the positive
-one. Images are read as RGB. Folders `train` and `val` above those of the classes are searched together, `test` is not
-seen before the report. Without a column `group` no patient is known, and byte-identical files are the only groups:
-where a patient has several films, a score is too good.
+one. Images are read as RGB. Folders `train` and `val` above those of the classes are searched together, no trial sees
+`test`. Without a column `group` no patient is known, and byte-identical files are the only groups: where a patient has
+several films, a score is too good.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ import polars as pl
 from datasets.dataset import ImageDataset
 from datasets.decoding import FileDecoder
 from datasets.errors import InputError
-from datasets.folders import class_folders, contents, groups
+from datasets.folders import class_folders, file_digests, groups
 from datasets.labels import from_table
 
 TITLE = "your own images: one folder per class, or a table"
@@ -30,7 +30,7 @@ Put the images of every class into a folder of its own and pass the folder above
       benign/       the folders' names are the names of the classes
       malignant/    png, jpg, bmp, tif, gif or webp; of two classes the second is the positive one
 
-DIR/train/benign, DIR/val/… and DIR/test/… will do as well: train and val are searched, test is kept for the report.
+DIR/train/benign, DIR/val/… and DIR/test/… will do as well: train and val are searched, no trial sees test.
 Or pass a table with --table labels.csv (or .parquet): columns image and label; for several labels label_<name>; for
 masks mask; optionally group (the patient), split and source."""
 
@@ -48,7 +48,7 @@ def from_class_folders(name: str, root: Path, classes: tuple[str, ...] | None = 
     """The images of a folder with one folder per class; `classes` names them by target, None takes all."""
     folders = class_folders(root, None if classes is None else {label: target for target, label in enumerate(classes)})
     image_ids = [path.relative_to(folders.root).as_posix() for path in folders.paths]
-    content = contents(folders.paths)
+    content = file_digests(folders.paths)
     table = pl.DataFrame(
         {
             "image_id": image_ids,

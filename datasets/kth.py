@@ -19,7 +19,7 @@ import polars as pl
 from datasets.dataset import ImageDataset, Skipped, Split
 from datasets.decoding import FileDecoder
 from datasets.errors import InputError
-from datasets.folders import JUNK, contents, find_images, groups
+from datasets.folders import beside, file_digests, find_images, folder_at, groups
 
 SPLITS: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "development"),
@@ -43,7 +43,7 @@ def course_images(
     below = [path.relative_to(folder).parts for path in found]
     named = {name.lower(): target for target, name in enumerate(classes)}
     named |= {mark.lower(): target for mark, target in marks.items()}
-    in_folders = any(len(parts) > 2 and parts[1].lower() in named for parts in below)
+    in_folders = _in_folders(folder, below, named)
 
     rows: list[tuple[Path, str, int, Split]] = []
     skipped = list(others)
@@ -54,6 +54,8 @@ def course_images(
         elif in_folders:
             of_folder = named.get(parts[1].lower()) if len(parts) > 2 else None
             target = f"not in a class folder ({', '.join(classes)})" if of_folder is None else of_folder
+        elif len(parts) > 2 and parts[1].lower() in named:
+            target = "in a class folder, but most files lie beside it"
         else:
             target = _class_of_name(path.stem, marks)
         if isinstance(target, str) or split is None:
@@ -65,8 +67,9 @@ def course_images(
         raise InputError(f"{folder}: no images of {' or '.join(classes)}{why}")
 
     paths, image_ids, targets, splits = zip(*rows, strict=True)
-    hashes = contents(paths)
+    hashes = file_digests(paths)
     inner = folder.relative_to(root)
+    lost = [file for file in beside(root, [folder]) if Path(file.path).name.lower() not in (*COURSE, *ORGANS)]
     return ImageDataset(
         name=organ,
         table=pl.DataFrame(
@@ -84,8 +87,22 @@ def course_images(
         channels=1 if gray else 3,
         origin=str(root),
         target_name="diagnosis",
-        skipped=tuple(Skipped((inner / file.path).as_posix(), file.reason) for file in skipped),
+        skipped=(*lost, *(Skipped((inner / file.path).as_posix(), file.reason) for file in skipped)),
     )
+
+
+def _in_folders(folder: Path, below: list[tuple[str, ...]], named: Mapping[str, int]) -> bool:
+    """Whether the classes are in the names of folders (laboratory 2) and not in those of files: as most images have it.
+    Raises `InputError` where as many are this as that."""
+    in_parts = [parts for parts in below if len(parts) > 1 and parts[0].lower() in SPLITS]
+    flat = sum(len(parts) == 2 for parts in in_parts)
+    in_folders = sum(len(parts) > 2 and parts[1].lower() in named for parts in in_parts)
+    if flat == in_folders > 0:
+        raise InputError(
+            f"{folder}: both flat files ({flat}) and class folders ({in_folders}), as the two laboratories have them; "
+            f"leave one of them there"
+        )
+    return in_folders > flat
 
 
 def _class_of_name(name: str, marks: Mapping[str, int]) -> int | str:
@@ -121,11 +138,7 @@ def _folder(root: Path, organ: str, classes: tuple[str, str]) -> Path:
 
 
 def _with_train(folder: Path, organ: str) -> Iterator[Path]:
-    try:
-        inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    except OSError:
-        return
-    inside = [entry for entry in inside if not entry.name.startswith(".") and entry.name.casefold() not in JUNK]
+    inside = folder_at(folder).folders
     if any(SPLITS.get(entry.name.lower()) == "development" for entry in inside):
         yield folder
         return

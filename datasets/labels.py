@@ -1,7 +1,8 @@
 """A table of labels and a folder of images: anybody's own data set, of classes, of several labels, or of masks.
 
     image          path below the folder, or the end of it, with or without its ending (`1.png`, `films/1`)
-    label          word or whole number; `label_<name>` for every further one, all of them scored
+    label          word or whole number; `label_<name>` for every further one, all of them scored; `nan`, `n/a`, `null`,
+                   `none` and the like are none
     mask           path of a mask: then its pixels are what is to be predicted, and `label`, if there, only stratifies
     mask_classes   what the numbers 0, 1, … in the masks mean: `background;nucleus;membrane`. Without it a mask says
                    where the object is: whatever is not black, be it 1, 255 or the number of an instance
@@ -23,13 +24,15 @@ import polars as pl
 from datasets.dataset import ImageDataset, Skipped, Target
 from datasets.decoding import FileDecoder, MaskDecoder
 from datasets.errors import InputError
-from datasets.folders import ENDINGS, PARTS, contents, find_images, groups
+from datasets.folders import ENDINGS, PARTS, file_digests, find_images, groups
 from datasets.tables import Table, read_table
 
 KNOWN = ("image", "label", "mask", "mask_classes", "group", "split", "source")
 MOST_MASK_CLASSES = 256
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
-_FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?", re.IGNORECASE)
+_FRACTION = re.compile(r"[+-]?(\d*\.\d*(e[+-]?\d+)?|\d+e[+-]?\d+)", re.IGNORECASE)
+_NO_LABEL = {"", "nan", "na", "n/a", "null", "none", "<na>"}
+"""What programs write, in upper or lower case, where a table has no value."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def from_table(name: str, file: Path, root: Path | None) -> ImageDataset:
     targets = {} if segmentation else {label: _classes(table, label, rows) for label in labels}
 
     image_ids = [row.image_id for row in rows]
-    content = contents(row.path for row in rows)
+    content = file_digests(row.path for row in rows)
     columns = {
         "image_id": image_ids,
         "path": [str(row.path.absolute()) for row in rows],
@@ -76,11 +79,13 @@ def from_table(name: str, file: Path, root: Path | None) -> ImageDataset:
     if segmentation:
         masks = [row.mask_path for row in rows if row.mask_path]
         columns["mask_path"] = [str(path.absolute()) for path in masks]
-        columns["content"] = [f"{image} {mask}" for image, mask in zip(content, contents(masks), strict=True)]
+        columns["content"] = [f"{image} {mask}" for image, mask in zip(content, file_digests(masks), strict=True)]
         numbers = {"target": [0] * len(rows)}
         if labels:
-            strata = sorted({row.values[labels[0]] for row in rows})
-            numbers["stratum"] = [strata.index(row.values[labels[0]]) for row in rows]
+            said = [row.values[labels[0]] for row in rows]
+            said = ["" if label.casefold() in _NO_LABEL else label for label in said]
+            strata = sorted(set(said))
+            numbers["stratum"] = [strata.index(label) for label in said]
         target_name, classes, further = "mask", _mask_classes(table, rows), []
     else:
         numbers = {
@@ -116,7 +121,7 @@ def _rows(table: Table, tree: "_Tree", labels: list[str], masks: bool, skipped: 
         image = values["image"]
         found = tree.find(image)
         mask = tree.find(values["mask"]) if masks else None
-        missing = [label for label in labels if not values[label] and not masks]
+        missing = [label for label in labels if values[label].casefold() in _NO_LABEL and not masks]
         at = f"line {line} of {table.path.name}"
         if isinstance(found, str):
             lost = lost or Skipped(image, f"{found}; {at}")
@@ -124,7 +129,8 @@ def _rows(table: Table, tree: "_Tree", labels: list[str], masks: bool, skipped: 
         elif isinstance(mask, str):
             skipped.append(Skipped(image, f"its mask {values['mask']!r}: {mask}; {at}"))
         elif missing:
-            skipped.append(Skipped(image, f"no {missing[0]}; {at}"))
+            said = f" ({values[missing[0]]})" if values[missing[0]] else ""
+            skipped.append(Skipped(image, f"no {missing[0]}{said}; {at}"))
         else:
             row = _Row(line, tree.image_id(found, image), found, mask, values)
             earlier = rows.setdefault(row.image_id, row)

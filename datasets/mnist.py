@@ -3,7 +3,7 @@
     python -m search mnist --data DIR     idx files, Keras' mnist.npz, or PNG folders
     python -m search mnist --demo         procedural digits (`phantoms/digit.py`)
 
-The 60,000 are searched, the 10,000 are kept for the report. Published (tsouderos2024): a CNN of 21,578 parameters with
+The 60,000 are searched, no trial sees the 10,000. Published (tsouderos2024): a CNN of 21,578 parameters with
 a test accuracy of 0.9878 (SGD), 0.992 with Adam, batch norm and a falling rate, chosen on the test images; the standard
 error of either is 0.001. The writers are not given. 15 of the test labels are wrong (Northcutt et al. 2021).
 """

@@ -9,9 +9,8 @@ They are told apart by the MD5 of the files behind gzip, by how many images a cl
 """
 
 import hashlib
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from datasets.array_sets import Part, from_arrays, keras_parts, part_of
 from datasets.dataset import ImageDataset, Split
 from datasets.decoding import FileDecoder
 from datasets.errors import InputError
+from datasets.folders import below, beside, folder_at
 from datasets.images import from_class_folders
 
 SIZE_PX = 28
@@ -82,14 +82,15 @@ def read_mnist(name: str, root: Path, classes: tuple[str, ...]) -> ImageDataset:
     if root.is_file():
         if root.suffix.lower() != ".npz":
             raise InputError(f"{root}: a file; pass the folder that holds it, or an .npz file")
-        return _from_parts(name, keras_parts(root, (SIZE_PX, SIZE_PX), len(classes)), classes, root, root.parent)
+        return _from_npz(name, root, classes, root)
     folders = _idx_folders(root)
     chosen = _of_this_set(name, root, folders)
     if chosen:
-        return _from_parts(name, _idx_parts(name, chosen, folders[chosen], len(classes)), classes, root, chosen)
-    for file in sorted(root.glob("*.npz")):
-        if file.stem.lower().replace("-", "_") in ("mnist", "fashion_mnist"):
-            return _from_parts(name, keras_parts(file, (SIZE_PX, SIZE_PX), len(classes)), classes, root, file)
+        files = folders[chosen]
+        return _from_parts(name, _idx_parts(name, chosen, files, len(classes)), classes, root, chosen, files.values())
+    for file in folder_at(root).files:
+        if file.suffix.lower() == ".npz" and file.stem.lower().replace("-", "_") in ("mnist", "fashion_mnist"):
+            return _from_npz(name, file, classes, root)
     _refuse(name, root, _called(root, root), "the name of the folder")
     try:
         dataset = from_class_folders(name, root, tuple("0123456789"))
@@ -100,18 +101,25 @@ def read_mnist(name: str, root: Path, classes: tuple[str, ...]) -> ImageDataset:
     return replace(dataset, classes=classes, decoder=FileDecoder("L"), channels=1)
 
 
-def _from_parts(name: str, parts: list[Part], classes: tuple[str, ...], root: Path, where: Path) -> ImageDataset:
+def _from_npz(name: str, file: Path, classes: tuple[str, ...], root: Path) -> ImageDataset:
+    return _from_parts(name, keras_parts(file, (SIZE_PX, SIZE_PX), len(classes)), classes, root, file, [file])
+
+
+def _from_parts(
+    name: str, parts: list[Part], classes: tuple[str, ...], root: Path, where: Path, files: Iterable[Path]
+) -> ImageDataset:
     for part in parts:
         counts = tuple(np.bincount(part.labels, minlength=len(classes)).tolist())
         really = next((set_name for set_name, known in FINGERPRINTS.items() if known.train_counts == counts), None)
         _refuse(name, where, really, "its labels")
-    return from_arrays(name, parts, classes, 1, str(root))
+    return from_arrays(name, parts, classes, 1, str(root), beside(root, files))
 
 
 def _idx_folders(root: Path) -> dict[Path, dict[str, Path]]:
     """The folders below `root` with idx files: {"train-images": path, …}; plain files go before those behind gzip."""
     folders: dict[Path, dict[str, Path]] = {}
-    for file in _files(root, DEEPEST):
+    files = (file for folder in below(root, DEEPEST, lambda folder: not folder.name.isdigit()) for file in folder.files)
+    for file in files:  # not those of the PNG form, in folders 0 to 9
         match = _NAME.fullmatch(file.name)
         if match:
             key = f"{match[1]}-{match[2][:6]}".lower()
@@ -121,21 +129,6 @@ def _idx_folders(root: Path) -> dict[Path, dict[str, Path]]:
             if key not in of_folder or not match[3]:
                 of_folder[key] = file
     return folders
-
-
-def _files(folder: Path, depth: int) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as inside:
-            entries = sorted(inside, key=lambda entry: entry.name)
-    except PermissionError:
-        return
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if entry.is_file():
-            yield Path(entry.path)
-        elif depth and entry.is_dir() and not entry.name.isdigit():  # a class of the PNG form
-            yield from _files(Path(entry.path), depth - 1)
 
 
 def _of_this_set(name: str, root: Path, folders: dict[Path, dict[str, Path]]) -> Path | None:

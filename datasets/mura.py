@@ -6,7 +6,7 @@
 From Stanford, under a research-use agreement (Rajpurkar et al. 2017, arXiv 1712.06957). Published: DenseNet-169 with a
 Cohen's kappa of 0.705 over studies of the hidden test set, and of 0.63 to 0.66 on `valid` (public code); asproudis2025
 an accuracy of 0.649 over the images of `valid`, where the larger class alone has 0.521. `train` is searched; `valid` is
-the only labelled hold-out and is not seen before the report.
+the only labelled hold-out, and no trial sees it.
 
 A decision is about a study (column `study`), its probability the mean over the views. The group is the patient alone:
 1,467 of the 11,184 patients of `train` occur under more than one part. The part is trained along, and not scored.
@@ -26,8 +26,8 @@ import polars as pl
 from datasets.dataset import ImageDataset, Skipped, Target
 from datasets.decoding import FileDecoder
 from datasets.errors import InputError
-from datasets.folders import contents
-from datasets.mura_files import ABNORMAL, PARTS, SPLITS, beside, find_root, listing, missing, tree_below, unlisted
+from datasets.folders import beside, file_digests
+from datasets.mura_files import ABNORMAL, NOT_PART, PARTS, SPLITS, find_root, listing, missing, tree_below, unlisted
 from datasets.phantoms import phantom_dataset, sign_missing
 from datasets.phantoms.limb import VERSION, limb_film
 from datasets.phantoms.pitfalls import known_pitfalls
@@ -80,7 +80,10 @@ def read(root: Path) -> ImageDataset:
     below = [*tree.skipped, *(Skipped(film.below, why) for film, why in zip(tree.films, reasons, strict=True) if why)]
     for of_split in lists.values():
         below += [*of_split.illegible, *missing(of_split, tree)]
-    skipped = [*beside(root, tree.root), *(Skipped((inner / file.path).as_posix(), file.reason) for file in below)]
+    skipped = [
+        *beside(root, [tree.root], NOT_PART),
+        *(Skipped((inner / file.path).as_posix(), file.reason) for file in below),
+    ]
 
     films = [film for film, why in zip(tree.films, reasons, strict=True) if why is None]
     if not films:
@@ -91,7 +94,7 @@ def read(root: Path) -> ImageDataset:
         {
             "image_id": [film.below for film in films],
             "path": list(map(str, paths)),
-            "content": contents(paths),
+            "content": file_digests(paths),
             "study": [film.study for film in films],
         }
     ).with_columns(

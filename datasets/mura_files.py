@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from datasets.dataset import Skipped
 from datasets.errors import InputError
-from datasets.folders import JUNK
+from datasets.folders import LEFT_BEHIND, below, entries, is_junk, printable
 
 PARTS = ("ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "SHOULDER", "WRIST")
 SPLITS = ("train", "valid")
@@ -25,7 +25,7 @@ LEVELS = (
     ("a view", re.compile(r"image\d+\.png", re.ASCII | re.IGNORECASE)),
 )
 """What the folders and files below the folder of a split stand for, and their names."""
-LEFT_BEHIND = "hidden, or left behind by a file manager"
+NOT_PART = "not part of MURA v1.1"
 ABNORMAL = "_positive"
 DEEPEST = 2
 """Levels between the folder that is given and MURA-v1.1: an archive in a folder of its own."""
@@ -75,44 +75,29 @@ def find_root(given: Path) -> Path:
     """MURA-v1.1: the folder that is given, or the one in it, at most `DEEPEST` levels below."""
     if not given.is_dir():
         raise InputError(f"{given}: {'a file' if given.exists() else 'no such folder'}; expected the folder MURA-v1.1")
-    level = [given]
-    for _ in range(DEEPEST + 1):
-        found = [folder for folder in level if _is_root(folder)]
+    for depth in range(DEEPEST + 1):
+        found = [folder.path for folder in below(given, depth) if _is_root(folder.path)]
         if len(found) > 1:
             raise InputError(f"{given}: holds MURA several times, pass one: {', '.join(map(str, sorted(found)))}")
         if found:
             return _checked(found[0])
-        level = [
-            Path(entry) for folder in level for entry in _entries(folder) if entry.is_dir() and not _is_junk(entry)
-        ]
-    if any(LEVELS[0][1].fullmatch(entry.name) for entry in _entries(given)):
+    if any(LEVELS[0][1].fullmatch(entry.name) for entry in entries(given)):
         raise InputError(f"{given}: one split of MURA, or its parts alone; pass the folder above train and valid")
     raise InputError(f"{given}: expected MURA-v1.1, or a folder above it, with train/XR_WRIST/patient00006/…")
 
 
-def beside(given: Path, root: Path) -> Iterator[Skipped]:
-    """What lies in the folders from `given` down to `root`, besides `root`: paths below `given`."""
-    for folder in root.parents[: len(root.relative_to(given).parts)]:
-        for entry in _entries(folder):
-            path = Path(entry)
-            if path not in (root, *root.parents):
-                below = _printable(path.relative_to(given).as_posix())
-                yield Skipped(below, LEFT_BEHIND if _is_junk(entry) else "not part of MURA v1.1")
-
-
 def _is_root(folder: Path) -> bool:
-    entries = _entries(folder)
     return any(
         LEVELS[0][1].fullmatch(part.name)
-        for split in entries
+        for split in entries(folder)
         if split.name.lower() in SPLITS and split.is_dir()
-        for part in _entries(Path(split))
+        for part in entries(split.path)
     )
 
 
 def _checked(root: Path) -> Path:
     """The same; raises where it is version 1.0, which has other films (40,895 with its test set) and other lists."""
-    names = {entry.name.lower() for entry in _entries(root)}
+    names = {entry.name.lower() for entry in entries(root)}
     of_v1_0 = sorted(names & {"train.csv", "valid.csv"})
     if "v1.0" in root.name.lower() or (
         of_v1_0 and not any(name.endswith(("_paths.csv", "_studies.csv")) for name in names)
@@ -120,18 +105,6 @@ def _checked(root: Path) -> Path:
         why = f" by its {' and '.join(of_v1_0)}" if of_v1_0 else ""
         raise InputError(f"{root}: MURA v1.0{why}; expected v1.1, whose lists are train_image_paths.csv and so on")
     return root
-
-
-def _entries(folder: Path) -> list["os.DirEntry[str]"]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
-
-
-def _is_junk(entry: "os.DirEntry[str]") -> bool:
-    return entry.name.startswith(".") or entry.name.casefold() in JUNK
 
 
 def tree_below(root: Path) -> Tree:
@@ -144,23 +117,23 @@ def tree_below(root: Path) -> Tree:
     def read(folder: str, below: str, key: str) -> None:
         """`below`: the path below the root; `key`: the same in lower case."""
         try:
-            with os.scandir(folder) as entries:
-                inside = sorted(entries, key=lambda entry: entry.name)
+            with os.scandir(folder) as found:
+                inside = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            skipped.append(Skipped(_printable(below), f"a folder that cannot be read: {error.strerror}"))
+            skipped.append(Skipped(printable(below), f"a folder that cannot be read: {error.strerror}"))
             return
         folders.add(key)
         kind, pattern = LEVELS[key.count("/")]
         for entry in inside:
             path = f"{below}/{entry.name}"
             is_film = kind == "a view"
-            if _is_junk(entry):
-                skipped.append(Skipped(_printable(path), LEFT_BEHIND))
+            if is_junk(entry.name):
+                skipped.append(Skipped(printable(path), LEFT_BEHIND))
             elif not pattern.fullmatch(entry.name):
-                skipped.append(Skipped(_printable(path), f"not the name of {kind} of MURA"))
+                skipped.append(Skipped(printable(path), f"not the name of {kind} of MURA"))
             elif not (entry.is_file() if is_film else entry.is_dir()):
-                found = "a folder" if entry.is_dir() else "a file" if entry.is_file() else "a link to nothing"
-                skipped.append(Skipped(path, f"{found} with the name of {kind}"))
+                other = "a folder" if entry.is_dir() else "a file" if entry.is_file() else "a link to nothing"
+                skipped.append(Skipped(path, f"{other} with the name of {kind}"))
             elif is_film:
                 film = films.setdefault(path.lower(), Film(path, key))
                 if film.below != path:
@@ -168,25 +141,21 @@ def tree_below(root: Path) -> Tree:
             else:
                 read(entry.path, path, f"{key}/{entry.name.lower()}")
 
-    for entry in sorted(_entries(root), key=lambda entry: entry.name):
+    for entry in entries(root):
         key = entry.name.lower()
         if key in SPLITS and entry.is_dir():
             read(entry.path, entry.name, key)
-        elif _is_junk(entry):
-            skipped.append(Skipped(_printable(entry.name), LEFT_BEHIND))
+        elif is_junk(entry.name):
+            skipped.append(Skipped(printable(entry.name), LEFT_BEHIND))
         elif key in {name for split in SPLITS for name in _csv_names(split)} and entry.is_file():
             files[key] = Path(entry.path)
         else:
-            skipped.append(Skipped(_printable(entry.name), "not part of MURA v1.1"))
+            skipped.append(Skipped(printable(entry.name), NOT_PART))
     return Tree(root, sorted(films.values()), folders, files, skipped)
 
 
 def _csv_names(split: str) -> tuple[str, str]:
     return f"{split}_image_paths.csv", f"{split}_labeled_studies.csv"
-
-
-def _printable(path: str) -> str:
-    return os.fsencode(path).decode(errors="replace")
 
 
 def listing(tree: Tree, split: str) -> Listing:

@@ -8,10 +8,12 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from datasets.archives import touch
 from datasets.dataset import ImageDataset, content_digest, decoder_name
 from datasets.stores import NoRoomError, array_on_disk, opened, release, store_folder, stored_array
 
@@ -27,6 +29,8 @@ ROWS = 256
 def pixels(dataset: ImageDataset, size_px: int) -> np.ndarray:
     """All images of a data set, uint8 (images, size, size, channels), squeezed to a square, bilinear."""
 
+    _touch_archives(dataset)
+
     def decoded(index: int) -> np.ndarray:
         return squeezed(dataset.decode(index, at_least_px=max(size_px, ENOUGH_PX)), size_px)
 
@@ -35,6 +39,13 @@ def pixels(dataset: ImageDataset, size_px: int) -> np.ndarray:
         _filled(decoded if whole is None else whole.__getitem__)(array)
 
     return stored_array(_pixels_name(dataset, size_px), _shape(dataset, size_px), np.uint8, fill)
+
+
+def _touch_archives(dataset: ImageDataset) -> None:
+    """An archive whose files may yet be decoded is in use: it must not make room for what is decoded."""
+    for column in ("path", "array_file", "batch_file"):
+        if column in dataset.table.columns and len(dataset):
+            touch(Path(dataset.table[column][0]))
 
 
 def _pixels_of_whole(dataset: ImageDataset, size_px: int) -> "_Rows | None":
@@ -61,6 +72,7 @@ class _Rows:
 def decode_into_store(dataset: ImageDataset, size_px: int, decode_all: Callable[[np.ndarray | None], None]) -> None:
     """Calls `decode_all`, which decodes every image for a purpose of its own, with the array of the pixel store to put
     them into on the way, squeezed; with None where they are stored already, or there is no room for them."""
+    _touch_archives(dataset)
     decoded = False
 
     def fill(array: np.ndarray) -> None:
@@ -77,6 +89,8 @@ def decode_into_store(dataset: ImageDataset, size_px: int, decode_all: Callable[
 
 def masks(dataset: ImageDataset, size_px: int) -> np.ndarray:
     """The masks of all images, uint8 (images, size, size), squeezed to a square, nearest neighbour."""
+
+    _touch_archives(dataset)
 
     def decoded(index: int) -> np.ndarray:
         return _resized(dataset.decode_mask(index), size_px, Image.Resampling.NEAREST)[:, :, 0]

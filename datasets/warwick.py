@@ -24,7 +24,7 @@ import polars as pl
 from datasets.dataset import ImageDataset, Skipped, Split
 from datasets.decoding import FileDecoder, MaskDecoder, decode_file
 from datasets.errors import InputError
-from datasets.folders import PARTS, contents, find_images, groups
+from datasets.folders import PARTS, file_digests, find_images, groups
 from datasets.phantoms import phantom_dataset
 from datasets.phantoms.gland import BEST_DICE, VERSION, gland_tissue, two_stains
 from datasets.tables import read_table
@@ -199,7 +199,7 @@ def _part(image: Path) -> str:
 
 def _table(root: Path, pairs: list[_Pair]) -> pl.DataFrame:
     image_ids = [pair.image.relative_to(root).as_posix() for pair in pairs]
-    of_images, of_masks = contents(pair.image for pair in pairs), contents(pair.mask for pair in pairs)
+    of_images, of_masks = file_digests(pair.image for pair in pairs), file_digests(pair.mask for pair in pairs)
     return pl.DataFrame(
         {
             "image_id": image_ids,

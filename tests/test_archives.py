@@ -1,16 +1,22 @@
 """Archives unpack once, inside the store, and those that want to write elsewhere or without end are refused."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import datasets
 from datasets import InputError, archives
-from datasets.archives import unpacked
+from datasets.archives import is_archive, touch, unpacked
 from datasets.stores import store_folder
 
 
@@ -64,6 +70,46 @@ def test_every_form_unpacks_into_the_store_once(tmp_path: Path, own_store: Path,
     assert unpacked(path) == folder
     assert (folder / "films/empty.png").read_bytes() == b"as it was left"
     assert sorted(file.name for file in (own_store / "archives").iterdir()) == [folder.name]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.tar.bz2", "x.tar.xz"])
+def test_an_archive_is_known_by_its_first_bytes(tmp_path: Path, name: str) -> None:
+    path = (zipped if name == "x.zip" else tarred)(tmp_path / name, FILES)
+    assert is_archive(path)
+    assert is_archive(path.rename(tmp_path / "download"))
+
+
+def test_arrays_and_other_files_are_no_archives_and_broken_archives_are(tmp_path: Path) -> None:
+    idx = b"\0\0\x08\x01\0\0\0\x01\x07"
+    with io.BytesIO() as npy:
+        np.save(npy, np.arange(3))
+        files = {"a-idx1-ubyte": idx, "b.gz": gzip.compress(idx), "c.npy": npy.getvalue(), "d.bz2": bz2.compress(idx)}
+        files |= {"e.npy.xz": lzma.compress(npy.getvalue()), "f.png": b"\x89PNG", "g": b""}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        assert not is_archive(tmp_path / name), name
+    np.savez(tmp_path / "cells.npz", images=np.arange(3))
+    assert not is_archive(tmp_path / "cells.npz")
+    for name, data in {
+        "a.tar": b"text",
+        "b.zip": b"",
+        "c.tar.gz": b"\x1f\x8b",
+        "d.tar.xz": lzma.compress(b"x")[:9],
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        assert is_archive(tmp_path / name), name
+    with pytest.raises(InputError, match="No such file"):
+        is_archive(tmp_path / "gone.zip")
+
+
+def test_an_archive_whose_files_are_in_use_is_as_good_as_new(tmp_path: Path) -> None:
+    folder = unpacked(zipped(tmp_path / "x.zip", FILES))
+    os.utime(folder, (1, 1))
+    touch(tmp_path / "x.zip")
+    touch(folder.parent / "gone/x.png")
+    assert folder.stat().st_mtime == 1
+    touch(folder / "films/NORMAL/1.png")
+    assert folder.stat().st_mtime > 1e9
 
 
 def test_another_archive_of_the_same_name_is_another_folder(tmp_path: Path) -> None:
@@ -202,3 +248,18 @@ def test_what_is_no_archive_or_is_encrypted_is_one_clear_line(tmp_path: Path) ->
     path.write_bytes(data)
     with pytest.raises(InputError, match="encrypted; unpack it yourself"):
         unpacked(path)
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_an_archive_is_read_as_the_folder_that_it_holds(ending, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "films" / label).mkdir(parents=True)
+        for i in range(2):
+            noise = np.random.default_rng([i, ord(label)]).integers(0, 255, (9, 9, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "films" / label / f"{i}.png")
+    archive = tmp_path / f"films.{ending}"
+    with tarfile.open(archive, f"w:{ending.partition('.')[2]}") as tar:
+        tar.add(tmp_path / "films", "films")
+    dataset = datasets.load("images", archive)
+    assert dataset.counts == {"a": 2, "b": 2}
+    assert dataset.origin == str(archive)

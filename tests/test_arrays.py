@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import datasets.arrays
 from datasets import InputError
-from datasets.arrays import contents, decode_row, header, mapped, members
+from datasets.arrays import decode_row, header, mapped, members, names, row_digests
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 3), dtype=np.uint8)
 
@@ -78,6 +79,39 @@ def test_members_are_listed_without_reading_them(tmp_path: Path) -> None:
     }
 
 
+def test_table_of_contents_is_read_once_however_many_members_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "x.npz", **{f"x{i}": IMAGES for i in range(20)})
+    opened = []
+    parse = zipfile.ZipFile._RealGetContents
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", lambda self: (opened.append(self), parse(self)))
+    assert len(members(tmp_path / "x.npz")) == 20
+    assert len(opened) == 1
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    assert names(tmp_path / "x.npz") == [f"x{i}" for i in range(20)]
+
+
+def test_what_is_not_compressed_is_mapped_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.arrays, "stored_array", None)
+    np.savez(tmp_path / "x.npz", a=np.arange(5), b=IMAGES)
+    (tmp_path / "long.npz").write_bytes(b"#!/bin/sh\n" + (tmp_path / "x.npz").read_bytes())
+    for name in ("x.npz", "long.npz"):
+        assert np.array_equal(mapped(tmp_path / name, "a"), np.arange(5))
+        assert np.array_equal(mapped(tmp_path / name, "b"), IMAGES)
+
+
+def test_a_member_that_is_not_all_there_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=IMAGES)
+    whole = (tmp_path / "x.npz").read_bytes()
+    table = whole.index(b"PK\x01\x02")
+    size = int.from_bytes(whole[table + 20 : table + 24], "little")
+    promise = whole[:table] + whole[table:].replace(size.to_bytes(4, "little"), (size + 5000).to_bytes(4, "little"))
+    (tmp_path / "x.npz").write_bytes(promise)
+    with pytest.raises(InputError, match=r"x\.npz"):
+        mapped(tmp_path / "x.npz", "a")
+
+
 def test_another_content_under_the_same_name_is_another_array(tmp_path: Path) -> None:
     for array in (IMAGES, IMAGES[::-1].copy()):
         file, member = save(tmp_path, "npz", array)
@@ -97,7 +131,7 @@ def test_rows_are_decoded_with_a_channel_axis_and_known_by_their_bytes(tmp_path:
     file, _ = save(tmp_path, "idx.gz", IMAGES[..., 0])
     row = {"array_file": str(file), "array_member": "", "array_row": 2}
     assert np.array_equal(decode_row(row), IMAGES[2, :, :, :1])
-    identities = contents(np.stack([IMAGES[0], IMAGES[1], IMAGES[0]]))
+    identities = row_digests(np.stack([IMAGES[0], IMAGES[1], IMAGES[0]]))
     assert identities[0] == identities[2] != identities[1]
     assert len(identities[0]) == 64
 

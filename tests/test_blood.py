@@ -84,7 +84,7 @@ def test_labels_of_the_homework_set_lose_their_trailing_axis(an2dl: Path) -> Non
     assert (dataset.name, dataset.kind, dataset.channels) == ("blood", "multiclass", 3)
     assert dataset.targets.tolist() == [*range(8)] * 3
     assert dataset.splits == {"development": 24, "test": 0}
-    assert dataset.table["image_id"][12] == "image-00012"
+    assert dataset.table["image_id"][12] == "image/00012"
 
 
 def test_decoded_is_what_the_file_holds_in_a_worker_too(an2dl: Path) -> None:
@@ -97,7 +97,7 @@ def test_decoded_is_what_the_file_holds_in_a_worker_too(an2dl: Path) -> None:
 
 def test_copies_of_a_joke_are_one_group_and_one_content(an2dl: Path) -> None:
     table = read(an2dl).table
-    assert set(table["group"][16:]) == {"image-00016"}
+    assert set(table["group"][16:]) == {"image/00016"}
     assert table["content"][16:].n_unique() == 1
     assert table["group"][:16].to_list() == table["image_id"][:16].to_list()
 
@@ -116,7 +116,7 @@ def test_train_and_val_of_bloodmnist_are_searched_and_test_is_not(bloodmnist: Pa
     table = dataset.table
     assert table["official_split"].to_list() == ["train"] * 16 + ["val"] * 8 + ["test"] * 9
     assert table.filter(split="test")["official_split"].unique().to_list() == ["test"]
-    assert table["image_id"][16] == "val-00000"
+    assert table["image_id"][16] == "val/00000"
     assert (dataset.decode(16) == np.load(bloodmnist)["val_images"][0]).all()
 
 
@@ -147,6 +147,18 @@ def test_pbc_is_read_from_its_folders(pbc: Path) -> None:
 def test_pictures_of_pbc_that_are_none_are_skipped_with_their_reason(pbc: Path) -> None:
     junk = "hidden, or left behind by a file manager"
     assert reasons(read(pbc)) == {"neutrophil/.DS_169665.jpg": junk, "__MACOSX": junk}
+
+
+def test_what_lies_beside_the_cells_is_told(pbc: Path, tmp_path: Path) -> None:
+    for name in ("notes.txt", ".DS_Store", "__MACOSX"):
+        (tmp_path / name).touch()
+    junk, other = "hidden, or left behind by a file manager", "beside what is read"
+    inside = {"PBC_dataset_normal_DIB/neutrophil/.DS_169665.jpg": junk, "PBC_dataset_normal_DIB/__MACOSX": junk}
+    around = {"notes.txt": other, ".DS_Store": junk, "__MACOSX": junk}
+    assert reasons(read(tmp_path)) == around | inside
+    shutil.rmtree(pbc)
+    np.savez(tmp_path / "deep.npz", images=cells(8), labels=np.arange(8))
+    assert reasons(read(tmp_path)) == around
 
 
 def test_a_picture_of_pbc_with_two_labels_is_one_group(pbc: Path) -> None:
@@ -186,14 +198,14 @@ def test_other_arrays_beside_the_cells_are_left_out_with_their_reason(an2dl: Pat
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((8, 6, 6, 3)), np.arange(8), r"images is float64 of shape \(8, 6, 6, 3\); expected uint8"),
-        (np.zeros((8, 6, 6), np.uint8), np.arange(8), r"images is uint8 of shape \(8, 6, 6\); expected"),
+        (np.zeros((8, 6, 6, 3)), np.arange(8), r"images: holds float64 of shape \(8, 6, 6, 3\); expected uint8"),
+        (np.zeros((8, 6, 6), np.uint8), np.arange(8), r"images: holds uint8 of shape \(8, 6, 6\); expected"),
         (np.zeros((8, 3, 6, 6), np.uint8), np.arange(8), "expected uint8"),
-        (cells(8), np.arange(7), r"labels is int64 of shape \(7,\); expected integers, one per image.*\(8, 1\)"),
-        (cells(8), np.eye(8, dtype=int), r"labels is int64 of shape \(8, 8\)"),
-        (cells(8), np.arange(8.0), "labels is float64"),
-        (cells(8), np.arange(8) + 1, r"labels holds 8; expected 0 to 7, basophil to platelet"),
-        (cells(8), np.arange(8) - 1, "labels holds -1"),
+        (cells(8), np.arange(7), "labels: 7 labels for the 8 images of images"),
+        (cells(8), np.eye(8, dtype=int), r"labels: holds int64 of shape \(8, 8\); expected one"),
+        (cells(8), np.arange(8.0), "labels: holds float64"),
+        (cells(8), np.arange(8) + 1, "labels: labels from 1 to 8; expected 0 to 7"),
+        (cells(8), np.arange(8) - 1, "labels: labels from -1 to 6"),
     ],
 )
 def test_wrong_arrays_are_refused_in_one_line(

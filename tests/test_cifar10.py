@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,24 @@ def test_pixels_outlive_their_store(tmp_path: Path) -> None:
     assert np.array_equal(decode_batch_row(row), IMAGES["data_batch_1"][0])
 
 
+def test_a_batch_that_changes_is_another_one_and_never_the_old_pixels(tmp_path: Path) -> None:
+    root = batches(tmp_path / "root")
+    before = cifar10.read(root)
+    assert np.array_equal(before.decode(0), IMAGES["data_batch_1"][0])
+    (root / "data_batch_1").write_bytes(python_2_batch(255 - IMAGES["data_batch_1"], LABELS["data_batch_1"]))
+    after = cifar10.read(root)
+    assert after.contents != before.contents
+    assert np.array_equal(after.decode(0), 255 - IMAGES["data_batch_1"][0])
+    from datasets import batches as module
+    from datasets.stores import store_folder
+
+    module._mapped.cache_clear()
+    for file in store_folder().glob("batch-*.npy"):
+        file.unlink()
+    with pytest.raises(InputError, match="data_batch_1: has changed since its images were listed"):
+        before.decode(0)
+
+
 @pytest.mark.parametrize("columns", [(), (1,)])
 def test_npz_as_of_keras_is_read_with_labels_of_any_shape(tmp_path: Path, columns: tuple[int, ...]) -> None:
     train = np.concatenate([IMAGES[name] for name in BATCHES[:5]])
@@ -127,6 +148,21 @@ def test_npz_as_of_keras_is_read_with_labels_of_any_shape(tmp_path: Path, column
         assert dataset.splits == {"development": 20, "test": 4}
         assert dataset.targets[20:].tolist() == LABELS["test_batch"]
         assert np.array_equal(dataset.decode(7), IMAGES["data_batch_2"][3])
+
+
+def test_what_lies_beside_the_batches_or_the_arrays_is_told(tmp_path: Path) -> None:
+    root = batches(tmp_path / "cifar-10-batches-py")
+    for name in ("cifar-10-python.tar.gz", "cifar-10-batches-py/data_batch_x", ".DS_Store"):
+        (tmp_path / name).touch()
+    assert {file.path: file.reason for file in cifar10.read(tmp_path).skipped} == {
+        "cifar-10-python.tar.gz": "beside what is read",
+        "cifar-10-batches-py/data_batch_x": "beside what is read",
+        ".DS_Store": "hidden, or left behind by a file manager",
+    }
+    assert [file.path for file in cifar10.read(root).skipped] == ["data_batch_x"]
+    shutil.rmtree(root)
+    np.savez(tmp_path / "cifar10.npz", x_train=IMAGES["test_batch"], y_train=LABELS["test_batch"])
+    assert {file.path for file in cifar10.read(tmp_path).skipped} == {"cifar-10-python.tar.gz", ".DS_Store"}
 
 
 def test_folders_of_pictures_are_read(tmp_path: Path) -> None:
@@ -178,6 +214,43 @@ def test_a_pickle_that_asks_for_code_is_refused_in_one_line_and_runs_nothing(tmp
         cifar10.read(root)
     assert "\n" not in str(error.value)
     assert not target.exists()
+
+
+SHORT = {
+    "memo index": b"\x80\x02Nr" + (1 << 28).to_bytes(4, "little") + b".",
+    "bytearray": b"\x80\x05\x96" + (1 << 33).to_bytes(8, "little") + b".",
+    "text": b"\x80\x04\x8d" + (1 << 33).to_bytes(8, "little") + b".",
+    "frame": b"\x80\x04\x95" + (1 << 33).to_bytes(8, "little") + b".",
+    "a text encoded again and again": b"\x80\x02](c_codecs\nencode\nq\0X\0\0\x10\0"
+    + b"x" * (1 << 20)
+    + b"q\1X\6\0\0\0latin1q\2"
+    + b"h\0h\1h\2\x86R" * (1 << 12)
+    + b"e.",
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_pickle_cannot_take_much_memory(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "data_batch_1"
+    file.write_bytes(SHORT[name])
+    program = (
+        "import sys; from pathlib import Path; from datasets.batches import _batch; import resource\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30),) * 2)\n"
+        "try: _batch(Path(sys.argv[1]))\n"
+        "except ValueError as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True).stdout
+    assert "a batch of CIFAR-10" in said
+    assert "MemoryError" not in said
+
+
+def test_a_pickle_sets_no_attributes_of_functions_and_classes(tmp_path: Path) -> None:
+    root = batches(tmp_path / "root")
+    for target in (b"c_codecs\nencode\n", b"cnumpy\nndarray\n"):
+        (root / "data_batch_2").write_bytes(b"\x80\x02" + target + b"N}X\5\0\0\0shapeK\1s\x86b.")
+        with pytest.raises(InputError, match="sets the state of something else than an array"):
+            cifar10.read(root)
 
 
 def test_array_of_objects_is_no_batch(tmp_path: Path) -> None:

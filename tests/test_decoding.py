@@ -1,6 +1,11 @@
 """What people have on their disks becomes what it looks like, or is left out with a reason."""
 
 import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from datasets import InputError
-from datasets.decoding import FileDecoder, MaskDecoder, decode_file, decode_mask, upright_size
-from datasets.folders import class_folders, contents, find_images, groups
+from datasets import InputError, decoding
+from datasets.decoding import FORMATS, FileDecoder, MaskDecoder, decode_file, decode_mask, upright_size
+from datasets.folders import below, beside, class_folders, file_digests, find_images, groups
 
 GRAY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
@@ -274,7 +279,7 @@ def test_what_is_no_image_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("patient;label")
     assert undecodable(tmp_path / "empty.png") == "empty, 0 bytes"
     assert undecodable(tmp_path / "text.png") == "not an image of a known format"
-    assert undecodable(tmp_path / "gone.png") == "No such file or directory"
+    assert "cannot be read now (No such file or directory)" in (undecodable(tmp_path / "gone.png") or "")
 
 
 @pytest.mark.parametrize("limit", [1500, 500])
@@ -284,6 +289,103 @@ def test_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit:
     reason = undecodable(tmp_path / "x.png")
     assert reason is not None
     assert "decompression bomb" in reason
+
+
+def test_a_format_that_starts_another_program_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EPS: Pillow has Ghostscript run the program that the file is."""
+    called = tmp_path / "called"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {called}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    (tmp_path / "x.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EOF\n")
+    Image.open(tmp_path / "x.png").close()
+    assert undecodable(tmp_path / "x.png") == "not an image of a known format"
+    picture(tmp_path / "x.ppm").rename(tmp_path / "y.png")
+    assert undecodable(tmp_path / "y.png") == "not an image of a known format"
+    assert not called.exists()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "bmp", "tif", "webp"])
+def test_every_format_of_a_known_ending_is_one_that_is_opened(tmp_path: Path, ending: str) -> None:
+    with Image.open(noisy(tmp_path / f"x.{ending}")) as image:
+        assert image.format in FORMATS
+    frames = [Image.new("RGB", (8, 8), gray) for gray in ("black", "white")]
+    frames[0].save(tmp_path / "x.jpeg", format="MPO", save_all=True, append_images=frames[1:])
+    assert decode_file(tmp_path / "x.jpeg", "L").max() == 0
+
+
+# Memory
+
+LARGE_PX = 2500
+PROGRAM = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from PIL import Image
+from datasets.decoding import decode_file, decode_mask
+mode, side, path = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+read = decode_mask if mode == "P" else lambda path: decode_file(path, "L")
+Image.MAX_IMAGE_PIXELS = side * side
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+read(Path(sys.argv[4]))
+before = peak()
+read(path)
+print((peak() - before) / side**2)
+"""
+
+
+@pytest.mark.parametrize(("mode", "most_bytes"), [("I;16", 8), ("RGBA", 9), ("F", 9), ("P", 16)])
+def test_the_largest_image_takes_little_more_than_its_pixels(tmp_path: Path, mode: str, most_bytes: int) -> None:
+    """Bytes per pixel at the peak: the image and what is made of it, and no copy of either."""
+    paths = []
+    for side in (LARGE_PX, 64):
+        ramp = (np.arange(side)[:, None] * 5 + np.arange(side)).astype({"I;16": np.uint16, "F": np.float32}.get(mode))
+        image = Image.fromarray(ramp if mode in ("I;16", "F") else ramp.astype(np.uint8))
+        paths.append(tmp_path / f"{side}.{'tif' if mode == 'F' else 'png'}")
+        (image if image.mode == mode else image.convert(mode)).save(paths[-1])
+    arguments = [mode, str(LARGE_PX), *map(str, paths)]
+    said = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True)
+    assert float(said.stdout) < most_bytes
+
+
+def test_images_in_flight_share_a_budget_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 64 * 64 * 2)
+    most, now, lock = 0, 0, threading.Lock()
+    strips = decoding._strips
+
+    def counted(image: Image.Image):
+        nonlocal most, now
+        with lock:
+            now += image.width * image.height
+            most = max(most, now)
+        time.sleep(0.01)
+        yield from strips(image)
+        with lock:
+            now -= image.width * image.height
+
+    monkeypatch.setattr(decoding, "_strips", counted)
+    noisy(tmp_path / "x.png")
+    picture(tmp_path / "large.png", size=(200, 200))
+    names = ["x.png"] * 20 + ["large.png"] + ["x.png"] * 5
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [threads.submit(decode_file, tmp_path / name, "L") for name in names]
+        assert {job.result().shape for job in jobs} == {(64, 64, 1), (200, 200, 1)}
+    assert most == 200 * 200
+    assert now == 0
+
+
+def test_what_is_read_in_strips_is_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    deep = Image.fromarray(rng.integers(0, 60000, (23, 17), dtype=np.uint16))
+    clear = Image.fromarray(rng.integers(0, 256, (23, 17, 4), dtype=np.uint8))
+    for name, image in {"deep.png": deep, "clear.png": clear, "palette.gif": clear.convert("RGB").convert("P")}.items():
+        image.save(tmp_path / name)
+        whole = decode_file(tmp_path / name, "RGB")
+        monkeypatch.setattr(decoding, "STRIP_PIXELS", 40)
+        assert np.array_equal(decode_file(tmp_path / name, "RGB"), whole)
+        monkeypatch.undo()
 
 
 # Folders
@@ -325,10 +427,60 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     found, skipped = find_images(root)
     assert [path.relative_to(root).as_posix() for path in found] == ["linked/x.png", "linked_file.png"]
     assert [(file.path, file.reason) for file in skipped] == [
-        ("circle", "a link in a circle"),
+        ("circle", "the same folder as ."),
         ("itself.png", "a link in a circle"),
         ("lost.png", "a link to nothing"),
     ]
+
+
+def test_no_folder_is_read_twice_and_its_own_place_goes_before_links(tmp_path: Path) -> None:
+    """Two links in each of 14 folders to the next one: 16,383 ways to one image."""
+    for i in range(14):
+        (tmp_path / f"L{i:02d}").mkdir()
+    for i in range(13):
+        for name in "ab":
+            (tmp_path / f"L{i:02d}" / name).symlink_to(f"../L{i + 1:02d}")
+    picture(tmp_path / "L13/x.png")
+    found, skipped = find_images(tmp_path)
+    assert found == [tmp_path / "L13/x.png"]
+    assert len(skipped) == 26
+    assert (skipped[0].path, skipped[0].reason) == ("L00/a", "the same folder as L01")
+
+
+def test_two_links_to_one_folder_elsewhere_are_read_once(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere/deep/x.png")
+    (tmp_path / "root/z").mkdir(parents=True)
+    for link in ("root/b", "root/z/a", "root/a"):
+        (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    found, skipped = find_images(tmp_path / "root")
+    assert found == [tmp_path / "root/a/deep/x.png"]
+    reason = "the same folder as a"
+    assert [(file.path, file.reason) for file in skipped] == [("b", reason), ("z/a", reason)]
+
+
+def test_one_rule_says_what_is_junk_on_the_way_down(tmp_path: Path) -> None:
+    for name in ("b/c/d/x", "a/x", "__MACOSX/x", ".git/x", "b/@eaDir/x", "b/.x", "9/x", "y"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = list(below(tmp_path, 2, lambda folder: folder.name != "9"))
+    assert [folder.path.relative_to(tmp_path).as_posix() for folder in found] == [".", "a", "b", "b/c"]
+    assert [file.name for folder in found for file in folder.files] == ["y", "x"]
+    assert [(file.path, file.reason) for file in beside(tmp_path, [tmp_path / "b/c", tmp_path / "y"], "other")] == [
+        (".git", "hidden, or left behind by a file manager"),
+        ("9", "other"),
+        ("__MACOSX", "hidden, or left behind by a file manager"),
+        ("a", "other"),
+        ("b/.x", "hidden, or left behind by a file manager"),
+        ("b/@eaDir", "hidden, or left behind by a file manager"),
+    ]
+    assert not list(below(tmp_path / "gone", 2))
+
+
+def test_links_do_not_multiply_the_folders_on_the_way_down(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for i in range(20):
+        (tmp_path / f"a/up{i}").symlink_to("..")
+    assert [folder.path for folder in below(tmp_path, 4)] == [tmp_path, tmp_path / "a"]
 
 
 def test_name_that_is_no_text_is_reported_printably(tmp_path: Path) -> None:
@@ -448,9 +600,57 @@ def test_one_part_alone_is_the_folder_above_its_classes(tmp_path: Path) -> None:
     assert (folders.classes, folders.splits, folders.root) == (("a", "b"), None, tmp_path / "test")
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train_set", "test_set"),
+        ("TrainData", "TestData"),
+        ("trainset", "testset"),
+        ("Training Images", "Testing Images"),
+        ("images-train", "images-val"),
+        ("dataset_train", "hold out set"),
+    ],
+)
+def test_parts_are_known_by_more_names(tmp_path: Path, train: str, test: str) -> None:
+    for name in (f"{train}/a/1.png", f"{train}/b/2.png", f"{test}/a/3.png", f"{test}/b/4.png"):
+        picture(tmp_path / name)
+    folders = class_folders(tmp_path)
+    assert folders.classes == ("a", "b")
+    assert folders.splits is not None
+    assert folders.splits.count("test") == (0 if "val" in test else 2)
+
+
+def test_one_part_beside_something_else_is_gone_into(tmp_path: Path) -> None:
+    for name in ("x/train/benign/1.png", "x/train/malignant/2.png", "x/figures/3.png"):
+        picture(tmp_path / name)
+    folders = class_folders(tmp_path)
+    assert (folders.classes, folders.splits, folders.root) == (("benign", "malignant"), None, tmp_path / "x/train")
+    assert [(file.path, file.reason) for file in folders.skipped] == [
+        ("x/figures/3.png", "not in a class folder (benign, malignant)")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("fold1/a", "fold1/b", "fold2/a", "fold2/b"), "fold1 and fold2 hold the same folders a, b: are they parts"),
+        (("p1/0", "p1/1", "p2/0", "p2/1", "p3/1", "p3/0"), "p1 and p2 and 1 more hold the same folders 0, 1"),
+        (("train/a", "train/b", "unseen/a", "unseen/b"), "train and unseen hold folders: if both are parts"),
+    ],
+)
+def test_folders_that_look_like_parts_are_refused_and_not_taken_for_classes(
+    tmp_path: Path, names: tuple[str, ...], message: str
+) -> None:
+    for name in names:
+        picture(tmp_path / name / "1.png")
+    with pytest.raises(InputError, match=message) as error:
+        class_folders(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_files_are_known_by_their_bytes_and_copies_share_a_group(tmp_path: Path) -> None:
     paths = [picture(tmp_path / name, gray) for name, gray in (("a.png", 1), ("b.png", 2), ("c.png", 1))]
-    found = contents([*paths, tmp_path / "gone.png"])
+    found = file_digests([*paths, tmp_path / "gone.png"])
     assert found[0] == found[2] != found[1]
     assert found[3] == f"No such file or directory: {tmp_path / 'gone.png'}"
     assert groups(["a", "b", "c", "gone"], found) == ["a", "b", "a", "gone"]

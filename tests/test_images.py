@@ -174,6 +174,22 @@ def test_all_that_is_left_out_has_its_reason(films: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("none", ["nan", "NaN", "NA", "n/a", "null", "None", "<NA>"])
+def test_what_programs_write_for_no_label_is_none(films: Path, none: str) -> None:
+    dataset = read(films, table(films, f"image,label\n1,x\n2,{none}\n3,y\n"))
+    assert dataset.classes == ("x", "y")
+    assert ("2", f"no label ({none}); line 3 of labels.csv") in [(e.path, e.reason) for e in dataset.skipped]
+    picture(films / "mask.png")
+    masked = read(films, table(films, f"image,mask,label\n1,mask,x\n2,mask,{none}\n3,mask,\n"))
+    assert said(masked, "stratum") == [("a/1.png", 1), ("a/2.jpg", 0), ("b/3.png", 0)]
+
+
+def test_a_class_folder_may_be_called_none(tmp_path: Path) -> None:
+    for gray, name in enumerate(("none/1.png", "nan/2.png")):
+        picture(tmp_path / name, gray)
+    assert read(tmp_path).classes == ("nan", "none")
+
+
 def test_several_label_columns_are_several_targets(films: Path) -> None:
     dataset = read(films, table(films, "image,label,label_side,label_grade\n1,no,L,3\n2,yes,R,1\n3,no,R,2\n4,yes,R,\n"))
     assert dataset.kind == "multitask"
@@ -243,6 +259,8 @@ def test_classes_of_pixels_are_named_by_the_table(films: Path) -> None:
         ("image,label\na/1.png,x,y\n", "line 2 has 3 values, but there are 2 columns"),
         ("image,label,Label\na/1.png,x,y\n", "has several columns 'label'"),
         ("image,label\na/1.png,Sick\na/2.jpg,sick\n", "label is 'Sick' and 'sick': write the same class the same way"),
+        ("image,label\na/1.png,1e3\na/2.jpg,2\n", "label 1e3: expected a word or a whole number"),
+        ("image,label\na/1.png,NaN\na/2.jpg,none\n", "no row has a label"),
         ("image,label\na/1.png,0.37\na/2.jpg,0.4\n", r"label 0\.37: expected a word or a whole number"),
         ("image,label,split\na/1.png,x,train\na/2.jpg,y,fold1\n", "line 3: split 'fold1'; expected train, val"),
         ("image,label,label_side\na/1.png,x,L\na/2.jpg,y,L\n", r"one class only \(label_side L\)"),

@@ -146,6 +146,33 @@ def test_what_fits_no_class_is_left_out_with_its_reason(lab1: Path) -> None:
     assert len(lesions) == 10
 
 
+def test_what_lies_beside_the_organ_is_told_and_other_organs_are_not(lab1: Path, tmp_path: Path) -> None:
+    write(tmp_path / "__MACOSX/x.png", 1)
+    write(tmp_path / COURSE / "lost.png", 2)
+    (lab1 / "notes.txt").touch()
+    assert reasons(skin.read(tmp_path)) == {
+        "__MACOSX": "hidden, or left behind by a file manager",
+        f"{COURSE}/lost.png": "beside what is read",
+        f"{COURSE}/Lab1/notes.txt": "beside what is read",
+    }
+
+
+def test_one_stray_folder_or_file_does_not_change_the_laboratory(lab1: Path, lab2: Path) -> None:
+    write(lab1 / "Skin/train/Mel/Mel_77.jpg", 1)
+    write(lab2 / "Skin/train/Mel_77.jpg", 1)
+    flat, folders = skin.read(lab1), skin.read(lab2)
+    assert (len(flat), len(folders)) == (10, 12)
+    assert reasons(flat) == {"Skin/train/Mel/Mel_77.jpg": "in a class folder, but most files lie beside it"}
+    assert reasons(folders) == {"Skin/train/Mel_77.jpg": "not in a class folder (Nevi, Mel)"}
+
+
+def test_both_layouts_alike_are_refused(lab1: Path) -> None:
+    for number in range(10):
+        write(lab1 / f"Skin/train/Nevi/{number}.jpg", number)
+    with pytest.raises(InputError, match=r"both flat files \(10\) and class folders \(10\)"):
+        skin.read(lab1)
+
+
 def test_copies_share_a_group_and_nothing_else_does(lab2: Path) -> None:
     (lab2 / "Bone/validation/NFF/copy.jpg").write_bytes((lab2 / "Bone/train/AFF/0.jpg").read_bytes())
     table = bone.read(lab2).table

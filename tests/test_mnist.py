@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -131,6 +132,25 @@ def test_copies_share_a_group_across_the_splits(tmp_path: Path) -> None:
     table = mnist.read(tmp_path).table
     assert table["group"][20] == table["group"][0] == "train/00000"
     assert table["group"].n_unique() == 29
+
+
+def test_what_lies_beside_the_files_is_told(tmp_path: Path) -> None:
+    idx_files(tmp_path / "MNIST/raw")
+    for name in ("MNIST/raw/t10k-images-idx3-ubyte.gz", "notes.txt", "__MACOSX"):
+        (tmp_path / name).touch()
+    around = {"notes.txt": "beside what is read", "__MACOSX": "hidden, or left behind by a file manager"}
+    said = {file.path: file.reason for file in mnist.read(tmp_path).skipped}
+    assert said == around | {"MNIST/raw/t10k-images-idx3-ubyte.gz": "beside what is read"}
+    shutil.rmtree(tmp_path / "MNIST")
+    np.savez(tmp_path / "mnist.npz", x_train=TRAIN[0], y_train=TRAIN[1])
+    assert {file.path: file.reason for file in mnist.read(tmp_path).skipped} == around
+
+
+def test_one_of_the_files_alone_is_one_clear_line(tmp_path: Path) -> None:
+    idx_files(tmp_path, packed=True)
+    with pytest.raises(InputError, match=r"ubyte\.gz: a file; pass the folder that holds it") as error:
+        mnist.read(tmp_path / f"{NAMES[0]}.gz")
+    assert "\n" not in str(error.value)
 
 
 # The other set
