@@ -42,7 +42,10 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was interrupted.")] = False,
     images: Annotated[
         int | None,
-        typer.Option(help="Phantoms to draw; as many as the real images unless given.", rich_help_panel=DATA),
+        typer.Option(
+            help="Phantoms to draw to search on; as many as the real images unless given. Held-out ones come on top.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     plant: Annotated[
         str | None, typer.Option(help="Pitfalls to plant among the phantoms: a,b.", rich_help_panel=DATA)
