@@ -30,24 +30,23 @@ from datasets.remedies import remedied
 from trainables.images import shared
 
 SIZE_PX, BATCH = 224, 32
+DRAWN_PX = 128
 
 
 def write_films(folder: Path, images: int) -> None:
-    """Two class folders of JPEGs of 512 px: phantoms, each shifted, mirrored and exposed anew."""
+    """Two class folders of JPEGs of 512 px, every one another film: phantoms, drawn small, enlarged and made grainy."""
     with ProcessPoolExecutor() as processes:
-        list(processes.map(functools.partial(_write_some, folder), range(0, images, 250), [images] * images))
+        list(processes.map(functools.partial(_write_film, folder), range(images), chunksize=50))
 
 
-def _write_some(folder: Path, start: int, images: int) -> None:
-    rng = np.random.default_rng(start)
-    films = [chest_film(rng, 512, opacities=bool(i % 2)) for i in range(4)]
-    for i in range(start, min(start + 250, images)):
-        film = np.roll(films[i % 4], rng.integers(-40, 41, 2), (0, 1)) * rng.uniform(0.8, 1.0)
-        film = film + rng.normal(0, 2, film.shape)
-        target = folder / "ab"[i % 2] / f"{i:05d}.jpg"
-        target.parent.mkdir(exist_ok=True)
-        rgb = np.repeat(film.clip(0, 255).astype(np.uint8)[::1, :: 1 if i % 3 else -1, None], 3, axis=2)
-        Image.fromarray(rgb).save(target, quality=90)
+def _write_film(folder: Path, number: int) -> None:
+    rng = np.random.default_rng(number)
+    small = Image.fromarray(chest_film(rng, DRAWN_PX, opacities=bool(number % 2)))
+    film = np.asarray(small.resize((512, 512), Image.Resampling.BICUBIC)) + rng.normal(0, 2, (512, 512))
+    target = folder / "ab"[number % 2] / f"{number:05d}.jpg"
+    target.parent.mkdir(exist_ok=True)
+    gray = Image.fromarray(film.clip(0, 255).astype(np.uint8))
+    gray.convert("RGB").save(target, quality=90)
 
 
 def theirs(folder: Path, epochs: int) -> np.ndarray:
@@ -66,7 +65,10 @@ def theirs(folder: Path, epochs: int) -> np.ndarray:
 def ours(folder: Path, epochs: int) -> np.ndarray:
     dataset = remedied(datasets.load_all("images", datasets.Request(root=folder)), size_px=SIZE_PX)
     images_NHWC = shared(pixels(dataset, SIZE_PX))
-    seen = sum(len(images_NHWC[rows]) for _ in range(epochs) for rows in torch.randperm(len(dataset)).split(BATCH))
+    seen = 0
+    for _ in range(epochs):
+        for rows in torch.randperm(len(dataset)).split(BATCH):
+            seen += len(images_NHWC.index_select(0, rows))
     assert seen == epochs * len(list(folder.rglob("*.jpg"))), "some were left out"
     return images_NHWC[0].permute(2, 0, 1).numpy()
 

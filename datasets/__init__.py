@@ -9,6 +9,8 @@ A task is one module here, found by its name: `datasets/x.py` has
 - `phantoms(seed, images, plant) -> ImageDataset`, optional: what `--demo` draws.
 """
 
+import datasets.interruption  # noqa: F401, I001 -- before all that takes long
+
 import dataclasses
 import difflib
 import importlib
@@ -141,8 +143,14 @@ def _found(module: ModuleType, name: str, request: Request) -> ImageDataset:
             raise InputError(f"--table is for the task 'images'; task {name!r} reads its labels from its own files")
         arguments["table"] = request.table
     root = None if request.root is None else _folder(request.root)
-    dataset: ImageDataset = module.read(root, **arguments)
-    return dataset if root is request.root else dataclasses.replace(dataset, origin=str(request.root))
+    if root is None or root is request.root:
+        return module.read(root, **arguments)
+    try:
+        dataset: ImageDataset = module.read(root, **arguments)
+    except InputError as error:  # names what the user gave, and not where in the store that lies
+        said = str(error).replace(str(root.absolute()), str(request.root)).replace(str(root), str(request.root))
+        raise type(error)(said) from None
+    return dataclasses.replace(dataset, origin=str(request.root))
 
 
 def _folder(root: Path) -> Path:

@@ -1,5 +1,6 @@
 """`python -m datasets TASK`: the audit, before anything is trained."""
 
+import dataclasses
 import json
 import os
 import re
@@ -15,10 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 import datasets
-from datasets import InputError, Request
+from datasets import ImageDataset, InputError, Request, interruption
+from datasets.archives import is_archive, unpacked
 from datasets.audit import Audit, audit
 from datasets.audit_page import audit_page
 from datasets.findings import counted, percent
+from datasets.folders import find_images
+from datasets.images import from_class_folders
 from datasets.remedies import DEFAULT_DROP, REMEDIES, Embed
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -37,7 +41,7 @@ def main(
     table: Annotated[Path | None, typer.Option(help="Labels of `images`: a csv or parquet file.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Draw demonstration data (phantoms).")] = False,
     plant: Annotated[str | None, typer.Option(help="Pitfalls to plant among the phantoms: a,b.")] = None,
-    images: Annotated[int | None, typer.Option(help="Phantoms to draw.")] = None,
+    images: Annotated[int | None, typer.Option(help="Development images to draw; a test part comes on top.")] = None,
     seed: Annotated[int, typer.Option(help="Of the phantoms.")] = 0,
     pool: Annotated[bool, typer.Option("--pool", help="Look at both splits as one.")] = False,
     drop: Annotated[
@@ -60,6 +64,7 @@ def main(
     """What is in a set of images, and what is wrong with it."""
     console = Console(highlight=False)
     try:
+        interruption.started()
         asked = Request(
             root=data,
             table=table,
@@ -70,7 +75,7 @@ def main(
             pool=pool,
         )
         title = datasets.task(task).TITLE
-        dataset = datasets.load_all(task, asked)
+        dataset = _loaded(task, asked)
         dropped = DEFAULT_DROP if drop is None else () if drop == "none" else _names(drop)
         features = _features(weights) if embed else None
         with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -84,20 +89,36 @@ def main(
             )
         if html is not None:
             _write(html, audit_page(found, title, _augmented))
+        if as_json:
+            typer.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
+        else:
+            _print(console, found, title)
+            if html is not None:
+                console.print(f"\nPage: {html}", soft_wrap=True, markup=False)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("\nInterrupted.", err=True)
         raise typer.Exit(130) from None
-    if as_json:
-        typer.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
-    else:
-        _print(console, found, title)
-        if html is not None:
-            console.print(f"\nPage: {html}", soft_wrap=True, markup=False)
     if strict and any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(1)
+
+
+def _loaded(task: str, asked: Request) -> ImageDataset:
+    """Also a folder of one class only: no search takes it, but it can be looked at, and why it is one class."""
+    try:
+        return datasets.load_all(task, asked)
+    except InputError:
+        if task != "images" or asked.root is None or asked.table is not None or asked.demonstration:
+            raise
+        root = unpacked(asked.root) if asked.root.is_file() and is_archive(asked.root) else asked.root
+        names = {path.parent.name for path in find_images(root)[0] if path.parent != root}
+        if len(names) != 1:
+            raise
+        dataset = from_class_folders("images", root, tuple(names))
+    table = dataset.table.drop("split", strict=False) if asked.pool else dataset.table
+    return dataclasses.replace(dataset, table=table, origin=str(asked.root))
 
 
 def _names(text: str) -> tuple[str, ...]:

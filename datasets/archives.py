@@ -58,24 +58,47 @@ def unpacked(path: Path) -> Path:
     """The folder with the contents of a zip or tar archive, unpacked if it has not been yet.
 
     Raises `InputError` where it is no archive, is broken or encrypted, would write outside of its folder, or would grow
-    to more than `MOST_BYTES`, `MOST_GROWTH` times its size or `DISK_SHARE` of the free disk; nothing is left then.
+    to more than `MOST_BYTES`, `MOST_GROWTH` times its size or `DISK_SHARE` of the free disk; nothing is left then. Also
+    where the store cannot be written: an archive has nowhere else to go.
     """
     archives = store_folder() / "archives"
-    archives.mkdir(parents=True, exist_ok=True)
     folder = archives / file_digest(path)[:16]
-    with FileLock(store_folder() / f"archive-{folder.name}.lock"):  # not beside it, where what is old is cleared away
-        if not folder.is_dir():
-            for abandoned in archives.glob(f"{folder.name}.*.part"):  # its writer held this lock and is dead
-                shutil.rmtree(abandoned)
-            part = folder.with_suffix(f".{os.getpid()}.part")
-            try:
-                _unpack(path, part)
-                os.sync()  # a rename may reach the disk before what it names
-                part.rename(folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+    try:
+        if not _is_folder(folder):  # what is unpacked serves also where the store can only be read
+            archives.mkdir(parents=True, exist_ok=True)
+            # Not beside it, where what is old is cleared away.
+            with FileLock(store_folder() / f"archive-{folder.name}.lock"):
+                if not folder.is_dir():
+                    _unpack_whole(path, folder)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be unpacked into {archives}: {error.strerror or error}; set IMAGE_SEARCH_STORE to a "
+            f"folder that can be written, or unpack it yourself and pass its folder"
+        ) from None
+    with contextlib.suppress(OSError):  # a store that others own
         os.utime(folder)  # the time of last use
     return folder
+
+
+def _is_folder(path: Path) -> bool:
+    """Not one where even that cannot be seen."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _unpack_whole(path: Path, folder: Path) -> None:
+    """All of it or nothing; for who holds the lock."""
+    for abandoned in folder.parent.glob(f"{folder.name}.*.part"):  # its writer held this lock and is dead
+        shutil.rmtree(abandoned)
+    part = folder.with_suffix(f".{os.getpid()}.part")
+    try:
+        _unpack(path, part)
+        os.sync()  # a rename may reach the disk before what it names
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def is_archive(path: Path) -> bool:
@@ -107,7 +130,7 @@ def touch(path: Path) -> None:
     elsewhere nothing."""
     archives = (store_folder() / "archives").absolute()
     if path.absolute().is_relative_to(archives):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is gone, or others own it
             os.utime(archives / path.absolute().relative_to(archives).parts[0])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.dataset import ImageDataset, Skipped
+from datasets.dataset import ImageDataset, Skipped, check_searchable
 from datasets.duplicates import clusters
 from datasets.errors import InputError
 from datasets.facts import Facts, Progress, facts
@@ -194,11 +194,14 @@ def audit(
     if embed is not None:
         findings += _alike(evidence, embed)
     findings.sort(key=_severity)
+    dropped: tuple[Skipped, ...] = ()
     try:
         kept = remedied(dataset, drop, like, embed)
+        dropped = kept.dropped
+        check_searchable(kept.part("development"))
     except InputError as refusal:
-        return Audit(dataset, found, tuple(findings), (), None, str(refusal))
-    return Audit(dataset, found, tuple(findings), kept.dropped, len(kept), None)
+        return Audit(dataset, found, tuple(findings), dropped, None, str(refusal))
+    return Audit(dataset, found, tuple(findings), dropped, len(kept), None)
 
 
 def _alike(evidence: Evidence, embed: Embed) -> list[Finding]:

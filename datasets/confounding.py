@@ -147,22 +147,42 @@ def facts_probes(dataset: ImageDataset, found: Facts, rows: np.ndarray) -> dict[
     """By `size`, `format`, `frame`, `brightness` and `source`: how well that alone tells the class."""
     labels, groups = dataset.targets, dataset.table["group"].to_numpy()
     rows = sampled(labels, rows, MOST_IMAGES)
+    features = _looks(found, rows)
+    if "source" in dataset.table.columns:
+        features["source"] = dataset.table[rows].select("source")
+    return _probes(features, labels[rows], groups[rows])
+
+
+def source_probes(dataset: ImageDataset, found: Facts, rows: np.ndarray) -> dict[str, Probe]:
+    """By `size`, `format`, `frame` and `brightness`: how well that alone tells the source."""
+    sources = np.unique(dataset.table["source"].to_numpy(), return_inverse=True)[1]
+    rows = sampled(sources, rows, MOST_IMAGES)
+    return _probes(_looks(found, rows), sources[rows], dataset.table["group"].to_numpy()[rows])
+
+
+def stratum_probe(dataset: ImageDataset, rows: np.ndarray) -> Probe | None:
+    """How well the source alone tells the stratum; None where there is none, or too little data."""
+    if "stratum" not in dataset.table.columns:
+        return None
+    rows = sampled(dataset.strata, rows, MOST_IMAGES)
+    sources = in_steps(dataset.table[rows].select("source"))
+    return probe(sources, dataset.strata[rows], dataset.table["group"].to_numpy()[rows])
+
+
+def _looks(found: Facts, rows: np.ndarray) -> dict[str, pl.DataFrame]:
     table = found.table[rows]
-    size = table.select("width_px", "height_px", ratio=pl.col("width_px") / pl.col("height_px"))
-    features = {
-        "size": size,
+    return {
+        "size": table.select("width_px", "height_px", ratio=pl.col("width_px") / pl.col("height_px")),
         "format": table.select(pl.concat_str("format", "mode", separator=" ", ignore_nulls=True)),
         "frame": table.select("frame_top", "frame_right", "frame_bottom", "frame_left"),
         "brightness": table.select("mean", "spread", "border_mean"),
     }
-    if "source" in dataset.table.columns:
-        features["source"] = dataset.table[rows].select("source")
-    probes = {}
-    for name, columns in features.items():
-        told = probe(in_steps(columns), labels[rows], groups[rows])
-        if told is not None:
-            probes[name] = told
-    return probes
+
+
+def _probes(features: dict[str, pl.DataFrame], labels: np.ndarray, groups: np.ndarray) -> dict[str, Probe]:
+    """Without those that have nothing to tell."""
+    probes = {name: probe(in_steps(columns), labels, groups) for name, columns in features.items()}
+    return {name: told for name, told in probes.items() if told is not None}
 
 
 def in_steps(columns: pl.DataFrame) -> np.ndarray:

@@ -31,7 +31,8 @@ FEW = 20
 """Neighbours from which nothing can be learned about all of them; then `OF_FEW` is what may remain."""
 OF_FEW = 0.003
 CHUNK = 512
-PAIRS = 2048
+PAIRS = 512
+"""Compared at a time: what fits into a cache, which halves the time against four times as many."""
 STEPS = 4
 STRETCH, SHIFT_PX = 0.15, 2.5
 """Most that a copy may be stretched, and shifted in pixels of a thumbnail."""

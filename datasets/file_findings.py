@@ -4,20 +4,26 @@ Readers understand these oddities; whoever reads the same files with another pro
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from datasets.arrays import members
+from datasets.dataset import Skipped
 from datasets.decoding import FORMATS
 from datasets.errors import InputError
-from datasets.findings import Evidence, Finding, counted
+from datasets.findings import Evidence, Finding, Severity, counted, percent
+from datasets.labels import AT_LINE, NO_MASK, NOT_FOUND
 
 LOOKED_AT = 24
 """Files of a kind that are opened once more: those of one export are alike."""
 MODES_TOLD = 4
+FEW_ROWS = 10
+FEW_ROWS_SHARE = 0.05
+"""Rows of a table that may name no image before that is a warning: a slip or two is usual, while a folder that was not
+fetched, or a wrong --data, is a good part of a small table and more than a handful of a large one."""
 
 
 def file_findings(evidence: Evidence) -> Iterator[Finding]:
@@ -52,20 +58,68 @@ def _skipped(evidence: Evidence) -> Iterator[Finding]:
             tuple(file.path for file in disagreeing),
             {"not_listed": len(unlisted), "not_there": missing},
         )
-    others = [file for file in skipped if "listed in " not in file.reason]
+    lost = [file for file in skipped if _is_lost_row(file)]
+    if lost:
+        yield _rows_without_image(evidence, lost)
+    others = [file for file in skipped if "listed in " not in file.reason and not _is_lost_row(file)]
     if others:
-        reasons = Counter(file.reason.partition(":")[0] for file in others).most_common()
-        said = [f"{number:,} {reason}" for reason, number in reasons[:MODES_TOLD]]
-        more = f", {counted(len(reasons) - MODES_TOLD, 'other reason')}" if len(reasons) > MODES_TOLD else ""
+        reasons, numbers = _by_reason(others)
+        rows = any(AT_LINE.search(file.reason) for file in others)
         yield Finding(
             "skipped",
             "note",
-            f"{counted(len(others), 'file is', 'files are')} left out: {'; '.join(said)}{more}. For instance "
-            f"{others[0].path}.",
+            f"{counted(len(others), *(('file or row is', 'files or rows are') if rows else ('file is', 'files are')))} "
+            f"left out: {reasons}. For instance {_named(others[0])}.",
             "Nothing has to be done, unless one of them should be there.",
             tuple(file.path for file in others),
-            dict(reasons),
+            numbers,
         )
+
+
+def _is_lost_row(file: Skipped) -> bool:
+    return AT_LINE.search(file.reason) is not None and _why(file) in (*NOT_FOUND, NO_MASK)
+
+
+def _rows_without_image(evidence: Evidence, lost: list[Skipped]) -> Finding:
+    """Rows of a table of labels whose image, or mask, is not there."""
+    match = AT_LINE.search(lost[0].reason)
+    assert match is not None
+    # Every row that is not left out is one image.
+    rows = len(evidence.dataset) + sum(bool(AT_LINE.search(file.reason)) for file in evidence.dataset.skipped)
+    few = len(lost) < FEW_ROWS and len(lost) < FEW_ROWS_SHARE * rows
+    severity: Severity = "note" if few else "warning"
+    said, numbers = _by_reason(lost)
+    masks = any(_why(row) == NO_MASK for row in lost)
+    return Finding(
+        "rows_without_image",
+        severity,
+        f"{len(lost):,} of {counted(rows, 'row')} of {match['table']} ({percent(len(lost) / rows)}) "
+        f"{'names' if len(lost) == 1 else 'name'} no image{' or no mask' if masks else ''}: {said}. For instance "
+        f"{_named(lost[0])}.",
+        "Are all images there, and is --data the folder that the paths begin in? An image may be named by the end of "
+        "its path, if no other image ends so.",
+        tuple(row.path for row in lost if row.path),
+        {"rows": rows, "without_image": len(lost)} | numbers,
+    )
+
+
+def _by_reason(files: Sequence[Skipped]) -> tuple[str, dict[str, int]]:
+    """How many there are of every reason: in words, and all."""
+    reasons = Counter(map(_why, files)).most_common()
+    said = [f"{number:,} {reason}" for reason, number in reasons[:MODES_TOLD]]
+    more = f", {counted(len(reasons) - MODES_TOLD, 'other reason')}" if len(reasons) > MODES_TOLD else ""
+    return "; ".join(said) + more, dict(reasons)
+
+
+def _why(file: Skipped) -> str:
+    """The reason without what differs from file to file and from row to row."""
+    return AT_LINE.sub("", file.reason).partition(":")[0]
+
+
+def _named(file: Skipped) -> str:
+    """A file by its path; a row by that and its line, which is all that an empty path has."""
+    at = AT_LINE.search(file.reason)
+    return ", ".join(filter(None, (file.path, at and at[0].removeprefix("; "))))
 
 
 def _lists(evidence: Evidence) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import numpy as np
 from datasets.dataset import ImageDataset
 from datasets.duplicates import Clusters
 from datasets.facts import Facts
-from datasets.remedies import contaminants
+from datasets.remedies import contaminants, contradictions
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -43,6 +43,10 @@ class Evidence:
     @cached_property
     def jokes(self) -> list[np.ndarray]:
         return contaminants(self.dataset, self.facts, self.copies)
+
+    @cached_property
+    def contradictions(self) -> list[np.ndarray]:
+        return contradictions(self.dataset, self.facts, self.copies)
 
     @cached_property
     def originals(self) -> np.ndarray:

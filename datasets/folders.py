@@ -206,7 +206,8 @@ def class_folders(
     names of folders, in upper or lower case, to targets 0, 1, …; without it every folder is a class, in the order
     of `sorted`, as in Keras and torchvision. A root that is one level too high, an unpacked archive, is understood.
     Two or more `parts` (names in lower case) may lie above the class folders: `train/benign`, `Test/benign`; or one,
-    with something else beside it. Folders that look like parts and are not called so are refused.
+    with something else beside it. Folders that look like parts and are not called so are refused, and so are classes of
+    the test part alone; but where it has a single folder, and that is no class, its images have no labels.
     """
     expected = "one folder of images per class" + (f": {', '.join(classes)}" if classes else "")
     if not root.exists():
@@ -221,13 +222,16 @@ def class_folders(
     wanted = None if classes is None else {name.casefold(): target for name, target in classes.items()}
     inner, split_of = _way_to_classes(root, below, wanted, parts)
     tops = [(*inner, name) for name in split_of] or [inner]
-    names = sorted({name for top in tops for name in _folders_in(top, below)})
+    unlabelled = _unlabelled(root.joinpath(*inner), inner, split_of, below) if wanted is None else None
+    names = sorted({name for top in tops for name in _folders_in(top, below) if name != unlabelled})
     target_of = _targets(root, names, wanted, parts, expected)
     of_class: list[tuple[Path, int, Split]] = []
     for path, names_of_path in zip(found, below, strict=True):
         top = next((top for top in tops if _lies_in_folder(names_of_path, top)), None)
         if top is None or names_of_path[len(top)] not in target_of:
             reason = f"not in a class folder ({', '.join(classes or target_of)})"
+            if top is not None and names_of_path[len(top)] == unlabelled:
+                reason = f"a test image without a label: {unlabelled} is no class of the other parts"
             skipped.append(Skipped("/".join(names_of_path), reason))
         else:
             split = split_of[top[-1]] if split_of else "development"
@@ -324,6 +328,30 @@ def _check_classes(folder: Path, names: list[str], below: list[tuple[str, ...]],
                 f"{', '.join(sorted(both)[:4])}: are they parts? rename them train and test; if they are classes, pass "
                 f"a table of labels"
             )
+
+
+def _unlabelled(
+    folder: Path, inner: tuple[str, ...], split_of: Mapping[str, Split], below: list[tuple[str, ...]]
+) -> str | None:
+    """The only folder of the test parts, where it is no class of the others: Kaggle's `test/unknown`.
+
+    Raises where there are several and some are no classes: nothing could learn these.
+    """
+    of_split: dict[Split, set[str]] = {"development": set(), "test": set()}
+    for part, split in split_of.items():
+        of_split[split] |= set(_folders_in((*inner, part), below))
+    train, test = sorted(of_split["development"]), sorted(of_split["test"])
+    alone = [name for name in test if name not in train]
+    if not train or not alone:
+        return None
+    if len(test) == 1:
+        return test[0]
+    parts = " and ".join(part for part, split in sorted(split_of.items()) if split == "test")
+    raise InputError(
+        f"{folder}: {parts} holds {', '.join(alone[:4])}{', …' if len(alone) > 4 else ''}, but the images to learn "
+        f"from are of {', '.join(train[:4])}{', …' if len(train) > 4 else ''}: give the folders the same names, or "
+        f"take those out"
+    )
 
 
 def _targets(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from datasets.findings import Evidence, Finding, counted
-from datasets.remedies import contradictions, labels_of, members, under_words
+from datasets.remedies import SEVERAL_COPIES, label_words, labels_of, members, under_words
 
 ALL_OF_IT = 0.995
 """Part of a mask from which on it says as little as an empty one."""
@@ -76,7 +76,7 @@ def _copies(evidence: Evidence) -> Iterator[Finding]:
     own = np.arange(len(dataset))
     exact = members(np.where(rest, copies.exact, own))
     near = [rows for rows in members(np.where(rest, copies.near, own)) if len(np.unique(copies.exact[rows])) > 1]
-    contradicting = contradictions(dataset, evidence.facts, copies)
+    contradicting = evidence.contradictions
     of_masks = dataset.kind == "segmentation"
 
     def said(sets: list[np.ndarray]) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -97,6 +97,20 @@ def _copies(evidence: Evidence) -> Iterator[Finding]:
             numbers,
         )
     agreeing = [rows for rows in exact if len(np.unique(labels[rows])) == 1]
+    often = sorted((rows for rows in agreeing if len(rows) >= SEVERAL_COPIES), key=len, reverse=True)
+    if often:
+        ids, numbers = said(often)
+        yield Finding(
+            "many_copies",
+            "warning",
+            f"{counted(len(often), 'picture is', 'pictures are')} there {SEVERAL_COPIES} times and more under the same "
+            f"{'mask' if of_masks else 'label'}; {ids[0]} {len(often[0]):,} times, under "
+            f"{label_words(dataset, int(often[0][0]))}.",
+            "Look whether it belongs here: --like IMAGE leaves it out with all its copies. Where images were repeated "
+            "on purpose, --drop duplicates keeps one of each.",
+            ids,
+            numbers | {"most_copies": len(often[0])},
+        )
     if agreeing:
         ids, numbers = said(agreeing)
         yield Finding(

@@ -13,6 +13,7 @@
 The order of classes is that of `sorted`, of whole numbers by size; of two the second is the positive one.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -29,6 +30,13 @@ from datasets.tables import Table, read_table
 
 KNOWN = ("image", "label", "mask", "mask_classes", "group", "split", "source")
 MOST_MASK_CLASSES = 256
+NO_IMAGE, NO_PATH, AMBIGUOUS = NOT_FOUND = ("no such image", "no path is given", "names several images")
+"""Why a row names no image: so its reason begins, up to a colon or a semicolon."""
+NO_MASK = "no mask"
+AT_LINE = re.compile(r"; line \d+ of (?P<table>.+)", re.DOTALL)
+"""How the reason of a row ends."""
+COLUMNS_TOLD = 200
+"""Characters of the names of columns in a message: what is no table may have any number of them."""
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _FRACTION = re.compile(r"[+-]?(\d*\.\d*(e[+-]?\d+)?|\d+e[+-]?\d+)", re.IGNORECASE)
 _NO_LABEL = {"", "nan", "na", "n/a", "null", "none", "<na>"}
@@ -57,8 +65,10 @@ def from_table(name: str, file: Path, root: Path | None) -> ImageDataset:
     labels = [*(["label"] if "label" in table.columns else []), *named]
     segmentation = "mask" in table.columns
     if "image" not in table.columns or not (labels or segmentation):
+        has = ", ".join(table.columns)
+        has = has if len(has) <= COLUMNS_TOLD else f"{has[:COLUMNS_TOLD]} …"
         raise InputError(
-            f"{file}: has the columns {', '.join(table.columns)}; expected image and label (or label_<name>, or mask), "
+            f"{file}: has the columns {has}; expected image and label (or label_<name>, or mask), "
             f"and optionally group, split and source"
         )
     tree = _Tree(file.parent if root is None else root, file)
@@ -117,17 +127,19 @@ def _rows(table: Table, tree: "_Tree", labels: list[str], masks: bool, skipped: 
     """The rows with an image and all that is to be predicted; the others go to `skipped`."""
     rows: dict[str, _Row] = {}
     lost: Skipped | None = None
+    named: set[Path | str | None] = set()
     for line, values in zip(table.lines, table.rows, strict=True):
         image = values["image"]
         found = tree.find(image)
         mask = tree.find(values["mask"]) if masks else None
         missing = [label for label in labels if values[label].casefold() in _NO_LABEL and not masks]
         at = f"line {line} of {table.path.name}"
+        named |= {found, mask}
         if isinstance(found, str):
             lost = lost or Skipped(image, f"{found}; {at}")
             skipped.append(Skipped(image, f"{found}; {at}"))
         elif isinstance(mask, str):
-            skipped.append(Skipped(image, f"its mask {values['mask']!r}: {mask}; {at}"))
+            skipped.append(Skipped(image, f"{NO_MASK}: {mask} ({values['mask']!r}); {at}"))
         elif missing:
             said = f" ({values[missing[0]]})" if values[missing[0]] else ""
             skipped.append(Skipped(image, f"no {missing[0]}{said}; {at}"))
@@ -149,7 +161,6 @@ def _rows(table: Table, tree: "_Tree", labels: list[str], masks: bool, skipped: 
     if not rows:
         reason = "it has no rows" if not table.rows else f"no row has a {'mask' if masks else 'label'}"
         raise InputError(f"{table.path}: {reason}")
-    named = {row.path for row in rows.values()} | {row.mask_path for row in rows.values()}
     skipped += [Skipped(below, f"not in {table.path.name}") for below, path in tree.files.items() if path not in named]
     return list(rows.values())
 
@@ -172,13 +183,13 @@ class _Tree:
     def find(self, given: str) -> Path | str:
         """The file that is meant, or why there is none."""
         if not given:
-            return "no path is given"
+            return NO_PATH
         name = given.replace("\\", "/").removeprefix("./")
         if name in self.files:
             return self.files[name]
         for outside in (self.root / name, self.beside / name):  # also an absolute path
             if outside.suffix.lower() in ENDINGS and outside.is_file():
-                return outside
+                return self._below(outside) or outside
         for key in (_key(name), _key(name).removeprefix(f"{_key(self.root.absolute().name)}/")):
             candidates = self._ending.get(key, [])
             if len(candidates) > 1:  # the whole path goes before the end of one
@@ -186,8 +197,16 @@ class _Tree:
             if len(candidates) == 1:
                 return self.files[candidates[0]]
             if candidates:
-                return f"may be {candidates[0]} or {candidates[1]}"
-        return "no such image"
+                return f"{AMBIGUOUS}: {candidates[0]} or {candidates[1]}"
+        return NO_IMAGE
+
+    def _below(self, path: Path) -> Path | None:
+        """The same file as it was found below the root, if it lies there: a way may lead out and in again."""
+        for real in (os.path.abspath, os.path.realpath):
+            file = self.files.get(os.path.relpath(real(path), real(self.root)).replace(os.sep, "/"))
+            if file is not None and file.samefile(path):
+                return file
+        return None
 
     def image_id(self, path: Path, given: str) -> str:
         try:

@@ -5,7 +5,7 @@
 - PNG files: Train and Test, in either case, with folders 0 to 9 (Uppsala's course).
 
 They are told apart by the MD5 of the files behind gzip, by how many images a class has (6,000 each in Fashion-MNIST,
-5,421 to 6,742 in MNIST), and by the names of the folders.
+5,421 to 6,742 in MNIST), and by the names of the folders and of the `.npz`.
 """
 
 import hashlib
@@ -27,6 +27,10 @@ SIZE_PX = 28
 DEEPEST = 4
 """Folders below the root in which idx files are looked for."""
 _NAME = re.compile(r"(train|t10k)-(images[-.]idx3|labels[-.]idx1)-ubyte(\.gz)?", re.IGNORECASE)
+_FASHION = re.compile(r"fashion[\W_]*mnist|mnist[\W_]*fashion|(?<![a-z])f-?mnist")
+"""The name of Fashion-MNIST, in lower case, which has that of MNIST in it."""
+_WORDS = {"mnist": re.compile(r"(?<![a-z])mnist"), "fashion_mnist": re.compile(r"(?<![a-z])fashion")}
+"""What else a set is called, in lower case: `mnist_png`, `MNIST-small`; but not KMNIST or EMNIST."""
 _PARTS: dict[str, tuple[str, Split]] = {"train": ("train", "development"), "t10k": ("test", "test")}
 
 
@@ -38,8 +42,13 @@ class Fingerprint:
     md5: frozenset[str]
     """Of the four files behind gzip."""
     train_counts: tuple[int, ...]
-    folders: frozenset[str]
-    """What folders of it are called, in lower case."""
+    test_counts: tuple[int, ...]
+
+    def has(self, counts: tuple[int, ...]) -> bool:
+        """Whether only this set has so many images of every class, in train, in test or in both together."""
+        whole = tuple(map(sum, zip(self.train_counts, self.test_counts, strict=True)))
+        # As many images of every class in a test part may as well be drawn from the other set.
+        return counts in (self.train_counts, whole) or (counts == self.test_counts and len(set(counts)) > 1)
 
 
 FINGERPRINTS = {
@@ -54,7 +63,7 @@ FINGERPRINTS = {
             )
         ),
         (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
-        frozenset(("mnist",)),
+        (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
     ),
     "fashion_mnist": Fingerprint(
         "Fashion-MNIST",
@@ -67,7 +76,7 @@ FINGERPRINTS = {
             )
         ),
         (6000,) * 10,
-        frozenset(("fashionmnist", "fashion-mnist", "fashion_mnist")),
+        (1000,) * 10,
     ),
 }
 
@@ -88,30 +97,44 @@ def read_mnist(name: str, root: Path, classes: tuple[str, ...]) -> ImageDataset:
     if chosen:
         files = folders[chosen]
         return _from_parts(name, _idx_parts(name, chosen, files, len(classes)), classes, root, chosen, files.values())
-    for file in folder_at(root).files:
-        if file.suffix.lower() == ".npz" and file.stem.lower().replace("-", "_") in ("mnist", "fashion_mnist"):
-            return _from_npz(name, file, classes, root)
-    _refuse(name, root, _called(root, root), "the name of the folder")
+    named = {file: _named(file.stem) for file in folder_at(root).files if file.suffix.lower() == ".npz"}
+    own = [file for file, set_name in named.items() if set_name == name]
+    if len(own) > 1:
+        raise InputError(f"{root}: has {' and '.join(file.name for file in own[:2])}; pass one of them")
+    if own:
+        return _from_npz(name, own[0], classes, root)
     try:
         dataset = from_class_folders(name, root, tuple("0123456789"))
     except InputError as error:
+        for file, set_name in named.items():
+            _refuse(name, file, set_name, "the name of the file")
         raise InputError(
             f"{error}; nor are there idx files (train-images-idx3-ubyte, …), or the .npz of Keras"
         ) from None
+    counts = [tuple(dataset.part(split).counts.values()) for split in ("development", "test")]
+    if not _sure(name, root, counts, "how many images each class has"):
+        for folder in sorted({Path(path).parent for path in dataset.table["path"]}):
+            _refuse(name, folder, _called(root.absolute(), folder), "the name of its folder")
     return replace(dataset, classes=classes, decoder=FileDecoder("L"), channels=1)
 
 
 def _from_npz(name: str, file: Path, classes: tuple[str, ...], root: Path) -> ImageDataset:
-    return _from_parts(name, keras_parts(file, (SIZE_PX, SIZE_PX), len(classes)), classes, root, file, [file])
+    parts = keras_parts(file, (SIZE_PX, SIZE_PX), len(classes))
+    return _from_parts(name, parts, classes, root, file, [file], _named(file.stem))
 
 
 def _from_parts(
-    name: str, parts: list[Part], classes: tuple[str, ...], root: Path, where: Path, files: Iterable[Path]
+    name: str,
+    parts: list[Part],
+    classes: tuple[str, ...],
+    root: Path,
+    where: Path,
+    files: Iterable[Path],
+    called: str | None = None,
 ) -> ImageDataset:
-    for part in parts:
-        counts = tuple(np.bincount(part.labels, minlength=len(classes)).tolist())
-        really = next((set_name for set_name, known in FINGERPRINTS.items() if known.train_counts == counts), None)
-        _refuse(name, where, really, "its labels")
+    counts = [tuple(np.bincount(part.labels, minlength=len(classes)).tolist()) for part in parts]
+    if not _sure(name, where, counts, "its labels"):
+        _refuse(name, where, called, "the name of the file")
     return from_arrays(name, parts, classes, 1, str(root), beside(root, files))
 
 
@@ -146,14 +169,21 @@ def _of_this_set(name: str, root: Path, folders: dict[Path, dict[str, Path]]) ->
 
 
 def _called(root: Path, folder: Path) -> str | None:
-    """Which of the sets the nearest folder with such a name stands for."""
+    """Which of the sets the nearest folder with such a name stands for, up to `root` and with it."""
     for above in (folder, *folder.parents):
-        for name, fingerprint in FINGERPRINTS.items():
-            if above.name.lower() in fingerprint.folders:
-                return name
         if above == root:
-            break
+            return _named(above.resolve().name if above.name in ("", "..") else above.name)
+        if set_name := _named(above.name):
+            return set_name
     return None
+
+
+def _named(name: str) -> str | None:
+    """Which of the sets a file or folder of that name holds; None where it says neither, or both."""
+    rest, fashion = _FASHION.subn(" ", name.lower())
+    said = {set_name for set_name, words in _WORDS.items() if words.search(rest)}
+    said |= {"fashion_mnist"} if fashion else set()
+    return said.pop() if len(said) == 1 else None
 
 
 def _idx_parts(name: str, folder: Path, files: dict[str, Path], classes: int) -> list[Part]:
@@ -172,6 +202,14 @@ def _idx_parts(name: str, folder: Path, files: dict[str, Path], classes: int) ->
         for part in _PARTS
         if f"{part}-images" in files
     ]
+
+
+def _sure(name: str, where: Path, of_parts: list[tuple[int, ...]], by: str) -> bool:
+    """Whether the numbers of images per class say that it is this set, whatever it is called; raises where they say
+    that it is the other one."""
+    known = {set_name for set_name, of in FINGERPRINTS.items() if any(map(of.has, of_parts))}
+    _refuse(name, where, next(iter(known - {name}), None), by)
+    return name in known
 
 
 def _refuse(name: str, where: Path, really: str | None, by: str) -> None:

@@ -1,8 +1,16 @@
 """What is done about images with a problem: some are left out, copies that stay share a group.
 
-By default what does not decode goes, and what cannot be right: contaminants (one picture under three labels, or ten
-times and more, as the two jokes in AN2DL's homework set) and contradictions (the same image under two labels, as one
-pair of PBC). Nothing goes silently: `ImageDataset.dropped` names every image with its reason.
+By default what does not decode goes, and what cannot be right: contaminants, as the two jokes in AN2DL's homework set,
+and contradictions (the same image under two labels, as one pair of PBC). A picture is a contaminant
+
+- under three labels and more, be it in exact or in near copies;
+- under two labels in four exact copies and more: whoever was unsure of a label has two or three; so that a set of two
+  classes has contaminants, too;
+- in ten exact copies and more, whatever the label. Four to nine under one label are pointed out and stay: they may be
+  images that somebody repeated to balance the classes.
+
+With masks only the last holds: copies under two masks may be the work of several observers, and are contradictions.
+Nothing goes silently: `ImageDataset.dropped` names every image with its reason.
 
 Groups are joined where an image of one is a copy, exact or near, of an image of another, so that no copy is validated
 on what its original was trained on. The split of a data set is left as it is, and the audit tells where a group stands
@@ -30,6 +38,8 @@ Embed = Callable[[ImageDataset], np.ndarray]
 MANY_LABELS = 3
 MANY_COPIES = 10
 """From so many labels, or so many copies on, one picture is a contaminant."""
+SEVERAL_COPIES = 4
+"""From so many copies on it is one under two labels, and is pointed out under one."""
 ALIKE = 0.8
 """Cosine similarity of features above which an image resembles one that is named (kamaneh2024)."""
 
@@ -83,7 +93,7 @@ def remedied(
         first = staying[first_of_each(pl.Series(copies.near[staying]))]
         original = dict(zip(staying.tolist(), first.tolist(), strict=True))
         again = staying[first != staying]
-        leave_out(again, lambda row: f"duplicate: a copy of {image_ids[original[row]]}")
+        leave_out(again, lambda row: _duplicate(dataset, labels, copies, row, original[row]))
 
     keep = np.ones(len(dataset), bool)
     keep[list(reasons)] = False
@@ -134,15 +144,16 @@ def under_words(dataset: ImageDataset, labels: pl.Series, rows: np.ndarray) -> s
 
 
 def contaminants(dataset: ImageDataset, found: Facts, copies: Clusters) -> list[np.ndarray]:
-    """Rows of every picture that stands under too many labels, be it in exact or in near copies, and of every one with
-    too many exact copies. Many near copies under one label may be the frames of a film, and are none."""
+    """Rows of every picture that stands under too many labels, or too often: the rule above. Many near copies under one
+    label, or under two, may be the frames of a film, and are none."""
     labels = labels_of(dataset, found)
     of_masks = dataset.kind == "segmentation"  # near copies differ in the rim of their masks
     found_rows: list[np.ndarray] = []
     taken = np.zeros(len(dataset), bool)
     for numbers, exact in ((copies.exact, True), (copies.near, False)):
         for rows in members(np.where(found.sound & ~taken, numbers, np.arange(len(dataset)))):
-            if (exact and len(rows) >= MANY_COPIES) or (not of_masks and labels[rows].n_unique() >= MANY_LABELS):
+            several = 1 if of_masks else labels[rows].n_unique()
+            if several >= MANY_LABELS or (exact and len(rows) >= (SEVERAL_COPIES if several > 1 else MANY_COPIES)):
                 found_rows.append(rows)
                 taken[rows] = True
     return found_rows
@@ -205,6 +216,18 @@ def _row_of(dataset: ImageDataset, name: str) -> int:
         f"--like {name}: no such image{nearest(name, image_ids)} Name an image_id, such as {image_ids[0]}, or a row "
         f"number, 0 to {len(image_ids) - 1}"
     )
+
+
+def _duplicate(dataset: ImageDataset, labels: pl.Series, copies: Clusters, row: int, original: int) -> str:
+    """With what the one that stays is said to be, where that is something else."""
+    name = dataset.table["image_id"][original]
+    said = f"duplicate: a copy of {name}"
+    if labels[row] == labels[original]:
+        return said
+    if dataset.kind != "segmentation":
+        return f"{said}, but under {label_words(dataset, row)}; {name} stands under {label_words(dataset, original)}"
+    # Near copies always differ in the rim of their masks.
+    return f"{said}, with another mask" if copies.exact[row] == copies.exact[original] else said
 
 
 def _contradiction(dataset: ImageDataset, row: int, cluster: np.ndarray) -> str:

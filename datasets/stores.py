@@ -65,7 +65,7 @@ def array_on_disk(key: str, shape: tuple[int, ...], dtype: type, fill: Callable[
     """As `stored_array`; raises `NoRoomError`, before anything is computed, where it cannot be kept on the disk."""
     folder = store_folder()
     file = folder / f"{key}.npy"
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with contextlib.suppress(FileNotFoundError):
         return opened(file)
     with _alone(folder, key):
         with contextlib.suppress(FileNotFoundError):
@@ -85,7 +85,7 @@ def stored_table(key: str, compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
     """The table of that key: read if it is stored, otherwise computed and, where that can be, stored."""
     folder = store_folder()
     file = folder / f"{key}.parquet"
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with contextlib.suppress(FileNotFoundError):
         return _read(file)
     try:
         with _alone(folder, key):
@@ -153,12 +153,13 @@ def release(array: np.ndarray) -> None:
 
 
 def opened(file: Path) -> np.ndarray:
-    """Raises `FileNotFoundError` where it is not there, or is damaged; then it is gone."""
+    """Raises `FileNotFoundError` where it is not there, cannot be read, or is damaged; then it is gone."""
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError:  # also a folder that may not be entered, or a file in its place
+        raise FileNotFoundError(file) from None
     except (ValueError, EOFError):
-        log.warning("store %s: damaged, computed again", file)
-        file.unlink(missing_ok=True)
+        _damaged(file)
         raise FileNotFoundError(file) from None
     with contextlib.suppress(OSError):  # a store that others own, or that can only be read
         os.utime(file)  # the time of last use, for eviction: access times are often switched off
@@ -166,17 +167,23 @@ def opened(file: Path) -> np.ndarray:
 
 
 def _read(file: Path) -> pl.DataFrame:
-    if not file.is_file():  # polars says it in several ways
-        raise FileNotFoundError(file)
     try:
-        table = pl.read_parquet(file, glob=False)
+        with file.open("rb"):  # polars says in several ways that it is not there
+            table = pl.read_parquet(file, glob=False)
+    except OSError:
+        raise FileNotFoundError(file) from None
     except pl.exceptions.PolarsError:
-        log.warning("store %s: damaged, computed again", file)
-        file.unlink(missing_ok=True)
+        _damaged(file)
         raise FileNotFoundError(file) from None
     with contextlib.suppress(OSError):
         os.utime(file)
     return table
+
+
+def _damaged(file: Path) -> None:
+    log.warning("store %s: damaged, computed again", file)
+    with contextlib.suppress(OSError):  # a store that can only be read
+        file.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, needed: int) -> None:

@@ -5,6 +5,7 @@ ends of Unix, Windows and the old Macintosh; blanks around headers and values.
 """
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import polars as pl
 from datasets.errors import InputError
 
 SEPARATORS = (",", ";", "\t")
+SPREADSHEETS = (".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".numbers")
+_NO_TEXT = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+"""Control characters: a terminal would obey them."""
+SHOWN = 24
+"""Characters that are shown of what is no text."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class Table:
 
 def read_table(path: Path) -> Table:
     """Raises `InputError` where the file is no table or its rows do not fit its header."""
+    if path.suffix.lower() in SPREADSHEETS and path.is_file():
+        raise InputError(f"{path}: a spreadsheet; save it as csv and pass that")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
@@ -46,10 +54,15 @@ def _text(data: bytes) -> str:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    # Ctrl-Z is how DOS ends a text.
+    return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\x1a")
 
 
 def _read_csv(path: Path, text: str) -> Table:
+    if odd := re.search(_NO_TEXT, text):
+        line = text.count("\n", 0, odd.start()) + 1
+        found = text[odd.start() : odd.start() + SHOWN]
+        raise InputError(f"{path}: line {line} holds {found!r}, which is no text; expected a csv or parquet file")
     lines = text.split("\n")
     said = lines[0].strip().lower().removeprefix("sep=") if lines[0].lower().startswith("sep=") else None
     start = 1 if said else 0
@@ -57,7 +70,7 @@ def _read_csv(path: Path, text: str) -> Table:
         raise InputError(f"{path}: its first line is empty; expected the names of the columns")
     separator = said or max(SEPARATORS, key=lines[start].count)
     if len(separator) != 1:
-        raise InputError(f"{path}: says that its separator is {said!r}; expected a single character")
+        raise InputError(f"{path}: says that its separator is {separator[:SHOWN]!r}; expected a single character")
     reader = csv.reader((f"{line}\n" for line in lines[start:]), delimiter=separator, skipinitialspace=True)
     columns = _columns(path, next(reader))
     rows, numbers = [], []
@@ -87,6 +100,11 @@ def _read_parquet(path: Path) -> Table:
         pl.col(whole).fill_nan(None).cast(pl.Int64)
     )  # what a column with holes becomes in pandas
     text = table.cast(pl.String).with_columns(pl.all().str.strip_chars().fill_null(""))
+    for values in (pl.Series(table.columns, dtype=pl.String), *text):
+        odd = values.filter(values.str.contains(_NO_TEXT))
+        if len(odd):
+            where = f"column {values.name!r}" if values.name else "its header"
+            raise InputError(f"{path}: {where} holds {odd[0][:SHOWN]!r}, which is no text")
     rows = text.rename(dict(zip(table.columns, columns, strict=True))).rows(named=True)
     return Table(path, columns, tuple(rows), tuple(range(2, len(rows) + 2)))
 

@@ -1,6 +1,7 @@
 """Archives unpack once, inside the store, and those that want to write elsewhere or without end are refused."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -263,3 +264,64 @@ def test_an_archive_is_read_as_the_folder_that_it_holds(ending, tmp_path):
     dataset = datasets.load("images", archive)
     assert dataset.counts == {"a": 2, "b": 2}
     assert dataset.origin == str(archive)
+
+
+@pytest.mark.parametrize("store", ["store", "here"])
+@pytest.mark.parametrize("files", [{"notes.txt": b"1"}, {"films/a/1.png": b"1"}])
+def test_what_is_wrong_with_the_contents_names_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, files: dict[str, bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path / store) if store == "store" else store)
+    path = zipped(tmp_path / "x.zip", files)
+    with pytest.raises(InputError) as error:
+        datasets.load("images", path)
+    assert str(error.value).startswith(str(path))
+    assert str(store_folder()) not in str(error.value)
+
+
+def test_a_store_that_cannot_be_written_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "x.zip", FILES)
+    (tmp_path / "afile").touch()
+    (tmp_path / "astore").mkdir()
+    (tmp_path / "astore/archives").touch()
+    for store in ("afile", "afile/below", "astore"):
+        monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path / store))
+        with pytest.raises(InputError, match="set IMAGE_SEARCH_STORE to a folder that can be written") as error:
+            unpacked(path)
+        assert f"into {tmp_path / store / 'archives'}: " in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_a_store_without_permission_is_one_clear_line(
+    tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """As the operating system refuses whoever is not root."""
+    path, allowed = zipped(tmp_path / "x.zip", FILES), getattr(os, call)
+
+    def refused(name: object, *args: object, **kwargs: object) -> object:
+        if str(name).startswith(str(own_store)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return allowed(name, *args, **kwargs)
+
+    if call == "open":
+        own_store.mkdir()
+    monkeypatch.setattr(os, call, refused)
+    with pytest.raises(InputError, match=r"archives: Permission denied; set IMAGE_SEARCH_STORE"):
+        unpacked(path)
+
+
+def test_what_is_unpacked_serves_where_the_store_can_only_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "x.zip", FILES)
+    folder = unpacked(path)
+
+    def refused(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for call in ("mkdir", "open", "utime"):
+        monkeypatch.setattr(os, call, refused)
+    assert unpacked(path) == folder
+    touch(folder / "films/NORMAL/1.png")

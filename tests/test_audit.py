@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from datasets import Request, Skipped, Target, load_all
-from datasets.audit import Audit, audit
+from datasets.audit import Audit, audit, quick_findings
 from datasets.audit_page import audit_page
 from datasets.confounding import probe
 from datasets.images import from_class_folders
 from datasets.mura import read as read_mura
+from datasets.phantoms import planted
 from tests.pictures import BROKEN, class_folders, dataset_of, lettered, photographs
 from tests.trees import mura_tree
 
@@ -48,6 +49,7 @@ PLANTED = {
     "near_contradictions": lambda: dataset_of([*IMAGES, BRIGHTER[0]], [*[0, 1] * 30, 1]),
     "copies_in_both_splits": lambda: dataset_of([*IMAGES[:59], BRIGHTER[1]], split=SPLIT),
     "contaminants": lambda: dataset_of([*IMAGES, *[IMAGES[0]] * 10]),
+    "many_copies": lambda: dataset_of([*IMAGES, *[IMAGES[0]] * 3], [*[0, 1] * 30, 0, 0, 0]),
     "corrupt": lambda: dataset_of([*IMAGES, BROKEN]),
     "blank": lambda: dataset_of([*IMAGES, np.full((64, 64), 7, np.uint8)]),
     "empty_masks": lambda: dataset_of(IMAGES, [0] * 60, masks=[*MASKS[1:], 0 * MASKS[0]]),
@@ -68,6 +70,15 @@ PLANTED = {
     ),
     "class_by_brightness": lambda: dataset_of([image // (1 + i % 2) for i, image in enumerate(IMAGES)]),
     "class_by_source": lambda: dataset_of(IMAGES, source=["here", "there"] * 30),
+    "sources_differ": lambda: dataset_of(
+        [image[: 64 - 8 * (i % 2)] for i, image in enumerate(IMAGES)], [0] * 60, MASKS, source=["here", "there"] * 30
+    ),
+    "label_by_source": lambda: dataset_of(
+        IMAGES, [0] * 60, MASKS, source=["here", "there"] * 30, stratum=[0, 1] * 30
+    ),
+    "label_only_stratifies": lambda: dataset_of(
+        IMAGES, [0] * 60, MASKS, source=["here", "there"] * 30, stratum=[0, 0, 1, 1] * 15
+    ),
     "class_by_text": lambda: dataset_of(lettered(IMAGES)),
     "skipped": lambda: dataclasses.replace(dataset_of(IMAGES), skipped=SKIPPED),
 }  # fmt: skip
@@ -79,7 +90,13 @@ ERRORS = {
     "empty_class",
     "group_in_both_splits",
 }
-NOTES = {"duplicates", "groups_with_several_labels", "groups_under_several_parts", "skipped"}
+NOTES = {
+    "duplicates",
+    "groups_with_several_labels",
+    "groups_under_several_parts",
+    "label_only_stratifies",
+    "skipped",
+}
 
 
 @pytest.mark.parametrize("check", PLANTED)
@@ -92,6 +109,8 @@ def test_what_is_planted_is_found_and_nothing_that_is_not(check):
             "class_by_brightness",
             "class_by_text",
         },  # larger, darker, and a bright edge
+        "many_copies": {"duplicates"},
+        "label_by_source": {"label_only_stratifies"},
         "copies_in_both_splits": {"near_duplicates", "small_test"},
         "group_in_both_splits": {"small_test", "groups_with_several_labels"},
     }
@@ -122,6 +141,102 @@ def test_the_standard_error_is_that_of_the_groups():
     assert of_images["standard_error"] == pytest.approx((0.09 / 60) ** 0.5)
     assert of_patients["standard_error"] == pytest.approx((0.09 / 15) ** 0.5)
     assert of_images["difference"] == pytest.approx(1.96 * 2**0.5 * (0.09 / 60) ** 0.5)
+
+
+def test_of_masks_the_small_set_is_told_without_an_accuracy():
+    of_classes, of_masks = (audit(dataset_of(IMAGES, [0, 1] * 30, masks)).findings[-1] for masks in (None, MASKS))
+    assert of_classes.check == of_masks.check == "small_set"
+    assert "an accuracy of 90 %" in of_classes.title
+    assert "accuracy" not in of_masks.title
+    assert "a mean Dice has a standard error of 2.6 points, if images differ in it by 0.2" in of_masks.title
+    assert of_masks.numbers["standard_error"] == pytest.approx(0.2 / 60**0.5)
+
+
+def test_all_tiny_classes_are_one_finding_of_development_images():
+    targets = [0] * 30 + [1] * 9 + [2] * 4 + [3] * 7 + [1] * 5 + [0] * 5
+    split = ["development"] * 50 + ["test"] * 10
+    found = audit(
+        dataset_of(IMAGES, targets, classes=tuple("abcd"), split=split, group=[f"p{i // 2}" for i in range(60)])
+    )
+    (finding,) = (finding for finding in found.findings if finding.check == "tiny_class")
+    assert "c (4 images of 3 groups), d (7 images of 4 groups) and b (9 images of 5 groups)" in finding.title
+    assert set(finding.images) == {f"a{i}" for i in range(30, 50)}
+    assert finding.numbers["classes"]["c"] == {"images": 4, "groups": 3}
+
+
+def test_many_tiny_classes_are_counted_and_not_all_named():
+    found = audit(dataset_of(IMAGES, [i % 20 for i in range(60)], classes=tuple("abcdefghijklmnopqrst")))
+    (finding,) = (finding for finding in found.findings if finding.check == "tiny_class")
+    assert finding.title.endswith("h (3 images) and 12 others.")
+
+
+def test_copies_under_several_labels_are_no_patients_with_several_labels():
+    images, targets = [*IMAGES, IMAGES[0], *[IMAGES[1]] * 4], [*[0, 1] * 30, 1, 0, 1, 0, 1]
+    group = [*(f"a{i}" for i in range(60)), "a0", *["a1"] * 4]
+    found = checks(dataset_of(images, targets, group=group))
+    assert {"contradictions", "contaminants"} <= set(found)
+    assert "groups_with_several_labels" not in found
+    group[2] = "a3"
+    assert ids(audit(dataset_of(images, targets, group=group)), "groups_with_several_labels") == {"a2", "a3"}
+
+
+@pytest.mark.parametrize(
+    ("again", "check"), [([1], "contradictions"), ([1, 0], "contradictions"), ([1, 0, 1], "contaminants")]
+)
+def test_of_two_classes_a_picture_under_both_is_a_contaminant_from_four_copies_on(again, check):
+    found = audit(dataset_of([*IMAGES, *[IMAGES[0]] * len(again)], [*[0, 1] * 30, *again]))
+    assert {finding.check for finding in found.findings if finding.severity == "error"} == {check}
+    assert ids(found, check) == {"a0", *(f"a{60 + i}" for i in range(len(again)))}
+    assert found.remaining == 59
+
+
+@pytest.mark.parametrize("images", [100, 200, 300])
+@pytest.mark.parametrize("task", ["blood", "covid"])
+def test_few_planted_contaminants_are_found_and_nothing_else(task, images):
+    dataset = load_all(task, Request(demonstration=True, images=images, plant=("contaminants",)))
+    findings = quick_findings(dataset)
+    told = [finding for finding in findings if finding.check in ("contaminants", "many_copies")]
+    assert told[0].severity == "error"
+    jokes = set(dataset.table.filter(planted(dataset, "contaminants"))["image_id"])
+    assert {image for finding in told for image in finding.images} == jokes
+    assert sum(len(finding.images) for finding in told) == len(jokes)
+
+
+def test_one_class_is_shown_and_a_search_would_refuse_it():
+    found = audit(dataset_of(IMAGES, [0] * 60))
+    first = found.findings[0]
+    assert (first.check, first.severity) == ("constant_target", "error")
+    assert "a search refuses these images" in first.title
+    assert found.remaining is None
+    assert "images of one class only (benign)" in found.refusal
+
+
+def test_what_is_left_out_may_leave_one_class():
+    images = [*IMAGES[:12], IMAGES[0]]
+    found = audit(dataset_of(images, [0] * 12 + [1]))
+    assert len(found.dropped) == 2
+    assert "images of one class only (benign)" in found.refusal
+
+
+def test_planted_sources_are_told_where_masks_are_the_target():
+    plain, planted_in = (load_all("warwick", Request(demonstration=True, plant=plant)) for plant in ((), ("source",)))
+    assert "sources_differ" not in checks(plain)
+    (finding,) = (finding for finding in audit(planted_in).findings if finding.check == "sources_differ")
+    assert finding.numbers["size"]["balanced_accuracy"] > 0.99
+    source_of = dict(planted_in.table.select("image_id", "source").iter_rows())
+    assert len({source_of[image] for image in finding.images[:2]}) == 2
+
+
+def test_a_table_with_masks_and_a_label_says_that_the_label_is_not_predicted(tmp_path: Path):
+    for i, image in enumerate(IMAGES[:12]):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        Image.fromarray(255 * MASKS[0]).save(tmp_path / f"{i}_mask.png")
+    lines = [f"{i}.png,{i}_mask.png,{'ab'[i % 2]}" for i in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,mask,label", *lines]))
+    findings = quick_findings(load_all("images", Request(root=tmp_path, table=tmp_path / "labels.csv")))
+    (finding,) = (finding for finding in findings if finding.check == "label_only_stratifies")
+    assert finding.severity == "note"
+    assert "a label (2 values): the masks are predicted, the label is not" in finding.title
 
 
 @pytest.mark.parametrize("plant", [(), ("text",)])

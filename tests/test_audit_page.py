@@ -3,21 +3,26 @@
 import dataclasses
 import json
 import re
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from datasets import Skipped
+from datasets import Skipped, interruption
 from datasets.__main__ import _augmented, app
 from datasets.audit import Audit, audit
 from datasets.audit_page import audit_page
 from datasets.facts import facts
 from tests.pictures import BROKEN, class_folders, dataset_of, lettered, photographs
 
+ROOT = Path(__file__).parent.parent
 IMAGES = photographs(60, seed=1)
 BRIGHTER = [np.clip(image.astype(int) + 9, 0, 255).astype(np.uint8) for image in IMAGES]
 MASKS = [np.tri(64, dtype=np.uint8)] * 60
@@ -117,6 +122,53 @@ def test_the_command_line_prints_findings_or_json_and_writes_a_page(tmp_path: Pa
     assert (tmp_path / "audit.html").read_text().startswith("<!doctype html>")
     as_json = run("images", "--data", data, "--json")
     assert json.loads(as_json.stdout)["images"] == 24
+
+
+@pytest.mark.parametrize("inside", ["benign", "set/benign", "train/benign"])
+def test_a_folder_of_one_class_is_shown_with_its_error(tmp_path: Path, inside):
+    class_folders(tmp_path / "all")
+    (tmp_path / "data" / inside).parent.mkdir(parents=True)
+    (tmp_path / "all" / "b").rename(tmp_path / "data" / inside)
+    if inside.startswith("train"):
+        (tmp_path / "all" / "a").rename(tmp_path / "data" / "test")
+        (tmp_path / "data" / "test").mkdir(exist_ok=True)
+    page = tmp_path / "audit.html"
+    said = run("images", "--data", str(tmp_path / "data"), "--html", str(page))
+    assert said.exit_code == 0, said.output
+    assert "always benign: a network that learns nothing is always right, and a search refuses" in said.output
+    assert "A search would refuse these images" in said.output
+    assert page.read_text().count("data:image/jpeg") >= 12
+    assert run("images", "--data", str(tmp_path / "data"), "--strict").exit_code == 1
+
+
+@pytest.mark.parametrize("imported", ["numpy", "datasets.facts"])
+def test_ctrl_c_during_the_imports_is_one_line(imported):
+    command = [sys.executable, "-X", "importtime", "-m", "datasets", "covid", "--demo"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    for line in process.stderr:
+        if line.rpartition("|")[2].strip() == imported:
+            process.send_signal(signal.SIGINT)
+            break
+    said = [line for line in process.communicate()[1].splitlines() if not line.startswith("import time:")]
+    assert process.returncode == 130
+    assert list(filter(None, said)) == ["Interrupted."]
+
+
+def test_ctrl_c_is_an_exception_again_once_the_audit_has_begun():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, interruption._leave)
+        run("images", "--data", "nowhere")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_help_says_that_images_are_those_to_develop_with():
+    (option,) = (option for option in typer.main.get_command(app).params if option.name == "images")
+    assert option.help.startswith("Development images")
+    demo = json.loads(run("mnist", "--demo", "--images", "20", "--json").stdout)
+    assert demo["splits"]["development"] == 20 < demo["images"]
 
 
 def test_strict_exits_with_1_where_there_is_an_error_and_only_there(tmp_path: Path):

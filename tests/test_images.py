@@ -48,6 +48,29 @@ def test_parts_above_the_classes_are_splits_and_val_is_searched(tmp_path: Path) 
     assert dataset.classes == ("no", "yes")
 
 
+def test_a_test_folder_without_labels_is_no_class(tmp_path: Path) -> None:
+    for gray, name in enumerate(("train/a/1.png", "train/b/2.png", "val/a/3.png", "test/unknown/4.png")):
+        picture(tmp_path / name, gray)
+    dataset = read(tmp_path)
+    assert dataset.classes == ("a", "b")
+    assert dataset.splits == {"development": 3, "test": 0}
+    assert [(entry.path, entry.reason) for entry in dataset.skipped] == [
+        ("test/unknown/4.png", "a test image without a label: unknown is no class of the other parts")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("test", "alone"), [(("a", "b", "c"), "c"), (("A", "B"), "A, B"), (tuple("acdefg"), "c, d, e, f, …")]
+)
+def test_classes_of_the_test_part_alone_are_refused(tmp_path: Path, test: tuple[str, ...], alone: str) -> None:
+    for name in ("train/a", "train/b", *(f"test/{name}" for name in test)):
+        picture(tmp_path / name / "1.png")
+    expected = f"test holds {alone}, but the images to learn from are of a, b: give the folders the same names"
+    with pytest.raises(InputError, match=expected) as error:
+        read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_class_folders_are_listed_and_hashed_but_not_decoded(tmp_path: Path) -> None:
     picture(tmp_path / "no/1.png")
     (tmp_path / "yes").mkdir()
@@ -145,14 +168,44 @@ def test_a_name_that_fits_several_files_is_left_out_but_a_whole_path_is_not(film
     picture(films / "c/2.png")
     dataset = read(films, table(films, "image,label\n1.png,x\na/1,y\n2,y\nb/3,x\n"))
     assert said(dataset) == [("1.png",), ("a/1.png",), ("b/3.png",)]
-    assert ("2", "may be a/2.jpg or c/2.png; line 4 of labels.csv") in [(e.path, e.reason) for e in dataset.skipped]
+    reason = "names several images: a/2.jpg or c/2.png; line 4 of labels.csv"
+    assert ("2", reason) in [(e.path, e.reason) for e in dataset.skipped]
 
 
 def test_images_beside_a_table_that_lies_elsewhere_are_found(films: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "tables"
     picture(elsewhere / "5.png")
     dataset = read(films, table(elsewhere, "image,label\n5.png,x\na/1,y\n../films/b/3.png,x\n"))
-    assert [Path(path).name for path in dataset.table["path"]] == ["3.png", "5.png", "1.png"]
+    assert [Path(path).name for path in dataset.table["path"]] == ["5.png", "1.png", "3.png"]
+
+
+@pytest.mark.parametrize("given", ["../films/b/3.png", "a/../b/3.png", "../films/link/3.png", "ABSOLUTE"])
+def test_a_way_out_of_the_folder_and_in_again_is_the_file_in_it(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    (tmp_path / "films/link").symlink_to("b")
+    given = str(films / "b/3.png") if given == "ABSOLUTE" else given
+    labels = table(films, f"image,label\n{given},x\na/1,y\nb/3,x\n")
+    monkeypatch.chdir(tmp_path)
+    dataset = read(Path("films"), labels)
+    assert said(dataset) == [("a/1.png",), ("b/3.png",)]
+    reasons = [entry.reason for entry in dataset.skipped if entry.path == "b/3.png"]
+    assert reasons == ["named again; line 4 of labels.csv"], "and not: not in the table"
+
+
+def test_an_image_outside_of_the_folder_is_used_and_not_counted_as_left_out(films: Path) -> None:
+    picture(films.parent / "x.png", 7)
+    dataset = read(films, table(films, "image,label\n../x.png,x\n1,y\n2,y\n3,x\n4,x\n"))
+    assert "../x.png" in dataset.table["image_id"]
+    assert dataset.skipped == ()
+
+
+def test_an_image_without_label_or_mask_is_left_out_once(films: Path) -> None:
+    dataset = read(films, table(films, "image,label\n1,x\n2,\n3,y\n4,nan\n"))
+    assert [entry.path for entry in dataset.skipped] == ["2", "4"]
+    picture(films / "mask.png")
+    dataset = read(films, table(films, "image,mask\n1,mask\n2,\n3,gone\n4,mask\n"))
+    assert [entry.path for entry in dataset.skipped] == ["2", "3"]
 
 
 def test_all_that_is_left_out_has_its_reason(films: Path) -> None:
@@ -165,7 +218,6 @@ def test_all_that_is_left_out_has_its_reason(films: Path) -> None:
         ("", "no path is given; line 7 of labels.csv"),
         (".DS_Store", "hidden, or left behind by a file manager"),
         ("a/2.jpg", "no label; line 4 of labels.csv"),
-        ("a/2.jpg", "not in labels.csv"),
         ("b/3.png", "named again; line 6 of labels.csv"),
         ("b/deep/4.PNG", "not in labels.csv"),
         ("gone.png", "no such image; line 3 of labels.csv"),
@@ -219,8 +271,8 @@ def test_masks_make_a_segmentation_and_labels_stratify_it(films: Path) -> None:
     assert said(dataset, "target", "stratum") == [("a/1.png", 0, 1), ("a/2.jpg", 0, 0)]
     assert np.array_equal(dataset.decode_mask(0)[:, :, 0], mask > 0)
     assert [(entry.path, entry.reason) for entry in dataset.skipped][:2] == [
-        ("3", "its mask 'gone.png': no such image; line 4 of labels.csv"),
-        ("4", "its mask '': no path is given; line 5 of labels.csv"),
+        ("3", "no mask: no such image ('gone.png'); line 4 of labels.csv"),
+        ("4", "no mask: no path is given (''); line 5 of labels.csv"),
     ]
 
 
@@ -282,6 +334,51 @@ def test_what_is_no_table_is_one_clear_line(films: Path, tmp_path: Path) -> None
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no such folder; expected a folder of images"):
         read(tmp_path / "gone", table(films, "image,label\n1,x\n"))
+
+
+@pytest.mark.parametrize("ending", ["xls", "XLSX", "ods"])
+def test_a_spreadsheet_is_to_be_saved_as_csv(films: Path, ending: str) -> None:
+    (films / f"x.{ending}").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match=rf"x\.{ending}: a spreadsheet; save it as csv") as error:
+        read(films, films / f"x.{ending}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"PK\x03\x04\x14\0\x06\0image", r"line 1 holds '\x03\x04\x14\x00\x06\x00image', which is no text"),
+        (b"\x89PNG\r\n\x1a\n\0\0", r"line 2 holds '\x1a\n\x00\x00', which is no text"),
+        (b"image,label\n\x1b[2J.png,x\n", r"line 2 holds '\x1b[2J.png,x\n', which is no text"),
+        ("image,label\n".encode("utf-16-le"), r"line 1 holds '\x00m\x00a"),
+        (b"PAR1".join([b""] * 9000), "has the columns par1par1par1"),
+        (b"a " * 9000 + b"\n", "has the columns a a a"),
+    ],
+    ids=["zip", "png", "escape sequence", "UTF-16 without its mark", "one long word", "one long line"],
+)
+def test_what_is_no_text_is_shown_short_and_without_control_characters(films: Path, data: bytes, message: str) -> None:
+    (films / "x.csv").write_bytes(data)
+    with pytest.raises(InputError) as error:
+        read(films, films / "x.csv")
+    assert message in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500 + len(str(films))
+
+
+def test_control_characters_of_a_parquet_file_are_not_printed(films: Path) -> None:
+    for frame, message in (
+        (pl.DataFrame({"image": ["1", "2"], "label": ["a", "\x1b[31mb"]}), r"column 'label' holds '\x1b[31mb'"),
+        (pl.DataFrame({"im\x1bage": ["1", "2"]}), r"its header holds 'im\x1bage'"),
+    ):
+        frame.write_parquet(films / "x.parquet")
+        with pytest.raises(InputError) as error:
+            read(films, films / "x.parquet")
+        assert message in str(error.value)
+        assert str(error.value).isprintable()
+
+
+def test_the_end_of_a_file_as_dos_marks_it_is_none_of_its_text(tmp_path: Path) -> None:
+    assert len(read_table(table(tmp_path, "image,label\r\n1,x\r\n2,y\r\n\x1a")).rows) == 2
 
 
 def test_quotes_hold_separators_and_line_ends(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import pickle
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +165,63 @@ def test_the_other_set_is_refused_by_its_folder(tmp_path: Path, task, place: str
             task.read(root)
         assert "\n" not in str(error.value)
     png_tree(tmp_path / "png" / place.split("/")[0], ("Train", "Test"))
-    with pytest.raises(InputError, match="by the name of the folder; try the task"):
-        task.read(tmp_path / "png" / place.split("/")[0])
+    for root in (tmp_path / "png", tmp_path / "png" / place.split("/")[0]):
+        with pytest.raises(InputError, match="by the name of its folder; try the task") as error:
+            task.read(root)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "really"),
+    [
+        ("mnist_png", "mnist"),
+        ("MNIST-small/images", "mnist"),
+        ("fashion/mnist", "mnist"),
+        ("Fashion MNIST (png)", "fashion_mnist"),
+        ("mnist-fashion", "fashion_mnist"),
+        ("fmnist/png", "fashion_mnist"),
+        ("mnist/fashion-mnist", "fashion_mnist"),
+        ("fashion", "fashion_mnist"),
+        ("kmnist", None),
+        ("mnist and fashion", None),
+        ("images", None),
+    ],
+)
+def test_png_folders_are_of_the_set_that_the_nearest_folder_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, really: str | None
+) -> None:
+    png_tree(tmp_path / path, ("Train", "Test"))
+    monkeypatch.chdir(tmp_path / path.split("/")[0])
+    for root in (tmp_path, tmp_path / path.split("/")[0], Path(), Path("Train/..") if "/" not in path else Path()):
+        for name, task in (("mnist", mnist), ("fashion_mnist", fashion_mnist)):
+            if really in (None, name):
+                assert is_the_set(task.read(root))
+            else:
+                with pytest.raises(InputError, match=f"by the name of its folder; try the task {really}$"):
+                    task.read(root)
+
+
+def test_an_npz_is_of_the_set_that_its_name_says(tmp_path: Path) -> None:
+    arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), (*TRAIN, *TEST), strict=True))
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    for root in (tmp_path, tmp_path / "mnist.npz"):
+        assert is_the_set(mnist.read(root))
+        with pytest.raises(
+            InputError, match=r"mnist\.npz: this is MNIST, by the name of the file; try the task mnist$"
+        ):
+            fashion_mnist.read(root)
+    np.savez(tmp_path / "fashion-mnist.npz", **arrays | {"y_train": TRAIN[1][::-1]})
+    assert mnist.read(tmp_path).targets[:3].tolist() == [0, 1, 2]
+    assert fashion_mnist.read(tmp_path).targets[:3].tolist() == [9, 8, 7]
+    np.savez(tmp_path / "mnist_small.npz", **arrays)
+    with pytest.raises(InputError, match=r"has mnist\.npz and mnist_small\.npz; pass one of them"):
+        mnist.read(tmp_path)
+
+
+def test_an_npz_of_the_other_set_does_not_hide_png_folders(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mnist.npz", x_train=TRAIN[0], y_train=TRAIN[1])
+    png_tree(tmp_path / "FashionMNIST", ("Train", "Test"))
+    assert is_the_set(fashion_mnist.read(tmp_path))
 
 
 def test_of_both_sets_in_one_folder_the_right_one_is_taken(tmp_path: Path) -> None:
@@ -180,7 +236,7 @@ def test_of_both_sets_in_one_folder_the_right_one_is_taken(tmp_path: Path) -> No
 def test_the_other_set_is_refused_by_the_hash_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     idx_files(tmp_path, packed=True)
     md5 = hashlib.md5((tmp_path / f"{NAMES[0]}.gz").read_bytes()).hexdigest()
-    known = mnist_files.Fingerprint("MNIST", frozenset((md5,)), (), frozenset())
+    known = mnist_files.Fingerprint("MNIST", frozenset((md5,)), (), ())
     monkeypatch.setitem(FINGERPRINTS, "mnist", known)
     assert is_the_set(mnist.read(tmp_path))
     with pytest.raises(InputError, match="this is MNIST, by its MD5; try the task mnist"):
@@ -195,12 +251,41 @@ def test_the_other_set_is_refused_by_its_class_sizes(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"by its labels; try the task {name}"):
             task.read(tmp_path / "x.npz")
         assert len(other.read(tmp_path / "x.npz")) == 60000
+        wrongly_named = (tmp_path / "x.npz").rename(tmp_path / f"{task.__name__.split('.')[1]}.npz")
+        assert len(other.read(wrongly_named)) == 60000, "what is in it goes before what it is called"
+
+
+@pytest.mark.parametrize("parts", [("train",), ("train", "test"), ("test",)])
+@pytest.mark.parametrize(
+    ("task", "other", "name"), [(mnist, fashion_mnist, "fashion_mnist"), (fashion_mnist, mnist, "mnist")]
+)
+def test_png_folders_of_the_other_set_are_refused_by_how_many_images_a_class_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task, other, name: str, parts: tuple[str, ...]
+) -> None:
+    """A hundredth of the images, and a fingerprint of a hundredth."""
+    for set_name, known in FINGERPRINTS.items():
+        train, test = (tuple(count // 100 for count in of) for of in (known.train_counts, known.test_counts))
+        monkeypatch.setitem(FINGERPRINTS, set_name, replace(known, train_counts=train, test_counts=test))
+    for part in parts:
+        for label, count in enumerate(getattr(FINGERPRINTS[name], f"{part}_counts")):
+            for number in range(count):
+                path = tmp_path / task.__name__.split(".")[1] / part / str(label) / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+    if name == "fashion_mnist" and parts == ("test",):  # 1,000 of each may be of any set
+        assert len(task.read(tmp_path)) == 100
+        return
+    with pytest.raises(InputError, match=f"by how many images each class has; try the task {name}$"):
+        task.read(tmp_path)
+    assert len(other.read(tmp_path)) > 80, "whatever its folder is called"
 
 
 def test_fingerprints_are_those_of_the_facts_sheet() -> None:
     assert sum(mnist.TRAIN_COUNTS) == 60000
     assert sum(mnist.TEST_COUNTS) == 10000
     assert FINGERPRINTS["mnist"].train_counts == mnist.TRAIN_COUNTS
+    assert FINGERPRINTS["mnist"].test_counts == mnist.TEST_COUNTS
+    assert FINGERPRINTS["mnist"].has((6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958)), "both parts"
     assert all(len(known.md5) == 4 for known in FINGERPRINTS.values())
 
 

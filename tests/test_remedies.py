@@ -104,6 +104,30 @@ def test_dropping_duplicates_keeps_the_first_of_each():
     assert reasons(found) == {"a8": "duplicate: a copy of a2", "a9": "duplicate: a copy of a5"}
 
 
+def test_a_dropped_duplicate_says_where_its_label_was_another():
+    images = photographs(8, seed=10)
+    brighter = np.clip(images[5].astype(int) + 9, 0, 255).astype(np.uint8)
+    found = remedied(dataset_of([*images, images[2], brighter], [0] * 8 + [1, 1]), drop=("duplicates",))
+    assert reasons(found) == {
+        "a8": "duplicate: a copy of a2, but under the label malignant; a2 stands under the label benign",
+        "a9": "duplicate: a copy of a5, but under the label malignant; a5 stands under the label benign",
+    }
+    masks = [np.eye(64, dtype=np.uint8)] * 9 + [np.ones((64, 64), np.uint8)]
+    found = remedied(dataset_of([*images, images[2], images[3]], [0] * 10, masks=masks), drop=("duplicates",))
+    assert reasons(found) == {"a8": "duplicate: a copy of a2", "a9": "duplicate: a copy of a3, with another mask"}
+
+
+def test_four_copies_under_two_labels_are_a_contaminant_but_not_under_two_masks_or_one_label():
+    images = photographs(12, seed=5)
+    found = remedied(dataset_of([*images, *[images[0]] * 3, *[images[1]] * 3], [0] * 12 + [1, 0, 1, 0, 0, 0]))
+    assert reasons(found) == dict.fromkeys(
+        ("a0", "a12", "a13", "a14"), "contaminant: the same picture 4 times under 2 labels"
+    )
+    masks = [np.eye(64, dtype=np.uint8)] * 14 + [np.ones((64, 64), np.uint8)]
+    found = remedied(dataset_of([*images, *[images[0]] * 3], [0] * 15, masks=masks))
+    assert {reason.split(":")[0] for reason in reasons(found).values()} == {"contradiction"}
+
+
 def test_a_copy_joins_the_groups_of_two_patients_and_those_that_they_touch():
     images = photographs(6, seed=11)
     dataset = dataset_of(

@@ -1,5 +1,7 @@
 """Stores: computed once, never half written, never over budget."""
 
+import errno
+import io
 import multiprocessing
 import os
 import time
@@ -187,6 +189,27 @@ def test_a_store_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, c
     monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path / "file" / "store"))
     assert (stored_array("k", (3,), np.uint8, lambda array: array.fill(2)) == 2).all()
     assert stored_table("k", lambda: pl.DataFrame({"a": [1]}))["a"].to_list() == [1]
+    assert "cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize("store", ["file", "locked"])
+def test_a_store_that_is_a_file_or_may_not_be_entered_is_done_without(tmp_path, monkeypatch, caplog, store):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path / store))
+    allowed = io.open
+
+    def refused(file, *args, **kwargs):
+        if str(file).startswith(str(tmp_path / "locked")):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
+        return allowed(file, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr(io, "open", refused)
+    monkeypatch.setattr(stores.Path, "mkdir", lambda *_, **__: refused(tmp_path / "locked"))
+    assert (stored_array("k", (3,), np.uint8, lambda array: array.fill(2)) == 2).all()
+    assert stored_table("k", lambda: pl.DataFrame({"a": [1]}))["a"].to_list() == [1]
+    with pytest.raises(FileNotFoundError):
+        stores.opened(stores.store_folder() / "k.npy")
     assert "cannot be written" in caplog.text
 
 
