@@ -21,7 +21,7 @@ from datasets.archives import is_archive, unpacked
 from datasets.audit import Audit, audit
 from datasets.audit_page import audit_page
 from datasets.findings import counted, percent
-from datasets.folders import find_images
+from datasets.folders import PARTS, find_images
 from datasets.images import from_class_folders
 from datasets.remedies import DEFAULT_DROP, REMEDIES, Embed
 
@@ -114,7 +114,7 @@ def _loaded(task: str, asked: Request) -> ImageDataset:
             raise
         root = unpacked(asked.root) if asked.root.is_file() and is_archive(asked.root) else asked.root
         names = {path.parent.name for path in find_images(root)[0] if path.parent != root}
-        if len(names) != 1:
+        if len(names) != 1 or not PARTS.keys().isdisjoint(map(str.casefold, names)):
             raise
         dataset = from_class_folders("images", root, tuple(names))
     table = dataset.table.drop("split", strict=False) if asked.pool else dataset.table

@@ -193,9 +193,10 @@ def check_searchable(dataset: ImageDataset) -> None:
     present = [name for name, count in dataset.counts.items() if count]
     missing = [name for name, count in dataset.counts.items() if not count]
     if len(present) < 2:
+        known = f" of: {', '.join(dataset.classes)}" if len(dataset.classes) > 1 else ""
         raise InputError(
             f"{dataset.origin}: images of one class only ({present[0] if present else 'none'}), "
-            f"but a search needs at least two of: {', '.join(dataset.classes)}"
+            f"but a search needs at least two{known}"
         )
     if missing:
         raise InputError(f"{dataset.origin}: no image of class {', '.join(missing)}")

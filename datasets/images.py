@@ -5,8 +5,9 @@
 
 The order of the classes is that of `sorted`, as in Keras and torchvision; of two classes the second is the positive
 one. Images are read as RGB. Folders `train` and `val` above those of the classes are searched together, no trial sees
-`test`. Without a column `group` no patient is known, and byte-identical files are the only groups: where a patient has
-several films, a score is too good.
+`test`; where the only folder of `test` is no class (`test/unknown`), its images have no labels and are left out.
+Without a column `group` no patient is known, and byte-identical files are the only groups: where a patient has several
+films, a score is too good.
 """
 
 from pathlib import Path

@@ -32,7 +32,7 @@ KNOWN = ("image", "label", "mask", "mask_classes", "group", "split", "source")
 MOST_MASK_CLASSES = 256
 NO_IMAGE, NO_PATH, AMBIGUOUS = NOT_FOUND = ("no such image", "no path is given", "names several images")
 """Why a row names no image: so its reason begins, up to a colon or a semicolon."""
-NO_MASK = "no mask"
+NO_MASK = "no such mask"
 AT_LINE = re.compile(r"; line \d+ of (?P<table>.+)", re.DOTALL)
 """How the reason of a row ends."""
 COLUMNS_TOLD = 200
@@ -75,6 +75,9 @@ def from_table(name: str, file: Path, root: Path | None) -> ImageDataset:
     skipped = [*tree.skipped, *_unknown_columns(table, labels)]
     rows = _rows(table, tree, labels, segmentation, skipped)
     targets = {} if segmentation else {label: _classes(table, label, rows) for label in labels}
+    for label, classes in targets.items():
+        if len(classes) < 2 and len(targets) > 1:
+            raise InputError(f"{table.path}: {label} is {classes[0]} everywhere: leave that column out")
 
     image_ids = [row.image_id for row in rows]
     content = file_digests(row.path for row in rows)
@@ -139,7 +142,8 @@ def _rows(table: Table, tree: "_Tree", labels: list[str], masks: bool, skipped: 
             lost = lost or Skipped(image, f"{found}; {at}")
             skipped.append(Skipped(image, f"{found}; {at}"))
         elif isinstance(mask, str):
-            skipped.append(Skipped(image, f"{NO_MASK}: {mask} ({values['mask']!r}); {at}"))
+            why = f"{NO_MASK}: {values['mask']}" if mask == NO_IMAGE else f"{NO_MASK}: {values['mask']} {mask}"
+            skipped.append(Skipped(image, f"{why if values['mask'] else 'no mask'}; {at}"))
         elif missing:
             said = f" ({values[missing[0]]})" if values[missing[0]] else ""
             skipped.append(Skipped(image, f"no {missing[0]}{said}; {at}"))
@@ -172,6 +176,7 @@ class _Tree:
         if not root.is_dir():
             raise InputError(f"{root}: {'a file' if root.exists() else 'no such folder'}; expected a folder of images")
         self.root, self.beside = root, table.parent
+        self._roots = [(real, real(root)) for real in (os.path.abspath, os.path.realpath)]
         found, skipped = find_images(root)
         self.files = {path.relative_to(root).as_posix(): path for path in found}
         self.skipped = [entry for entry in skipped if (root / entry.path).absolute() != table.absolute()]
@@ -202,8 +207,8 @@ class _Tree:
 
     def _below(self, path: Path) -> Path | None:
         """The same file as it was found below the root, if it lies there: a way may lead out and in again."""
-        for real in (os.path.abspath, os.path.realpath):
-            file = self.files.get(os.path.relpath(real(path), real(self.root)).replace(os.sep, "/"))
+        for real, root in self._roots:
+            file = self.files.get(os.path.relpath(real(path), root).replace(os.sep, "/"))
             if file is not None and file.samefile(path):
                 return file
         return None
@@ -255,9 +260,6 @@ def _classes(table: Table, column: str, rows: list[_Row]) -> tuple[str, ...]:
         other = by_case.setdefault(label.casefold(), label)
         if other != label:
             raise InputError(f"{table.path}: {column} is {other!r} and {label!r}: write the same class the same way")
-    if len(classes) < 2:
-        only = next(iter(classes), "none")
-        raise InputError(f"{table.path}: images of one class only ({column} {only}), but a search needs at least two")
     if all(_WHOLE.fullmatch(label) for label in classes):
         return tuple(sorted(classes, key=int))
     return tuple(sorted(classes))

@@ -280,6 +280,15 @@ def test_what_is_wrong_with_the_contents_names_the_archive(
     assert str(store_folder()) not in str(error.value)
 
 
+def test_a_path_in_full_names_the_archive_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", "here")
+    path = zipped(tmp_path / "x.zip", {f"FashionMNIST/{part}/0/1.png": b"1" for part in ("train", "test")})
+    with pytest.raises(InputError) as error:
+        datasets.load("mnist", path)
+    assert str(error.value).startswith(f"{path}/FashionMNIST/")
+
+
 def test_a_store_that_cannot_be_written_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zipped(tmp_path / "x.zip", FILES)
     (tmp_path / "afile").touch()

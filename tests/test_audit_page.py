@@ -124,14 +124,12 @@ def test_the_command_line_prints_findings_or_json_and_writes_a_page(tmp_path: Pa
     assert json.loads(as_json.stdout)["images"] == 24
 
 
-@pytest.mark.parametrize("inside", ["benign", "set/benign", "train/benign"])
+@pytest.mark.parametrize("inside", [["benign"], ["set/benign"], ["train/benign", "test/benign"]])
 def test_a_folder_of_one_class_is_shown_with_its_error(tmp_path: Path, inside):
     class_folders(tmp_path / "all")
-    (tmp_path / "data" / inside).parent.mkdir(parents=True)
-    (tmp_path / "all" / "b").rename(tmp_path / "data" / inside)
-    if inside.startswith("train"):
-        (tmp_path / "all" / "a").rename(tmp_path / "data" / "test")
-        (tmp_path / "data" / "test").mkdir(exist_ok=True)
+    for name, folder in zip("ba", inside, strict=False):
+        (tmp_path / "data" / folder).parent.mkdir(parents=True)
+        (tmp_path / "all" / name).rename(tmp_path / "data" / folder)
     page = tmp_path / "audit.html"
     said = run("images", "--data", str(tmp_path / "data"), "--html", str(page))
     assert said.exit_code == 0, said.output
@@ -139,6 +137,18 @@ def test_a_folder_of_one_class_is_shown_with_its_error(tmp_path: Path, inside):
     assert "A search would refuse these images" in said.output
     assert page.read_text().count("data:image/jpeg") >= 12
     assert run("images", "--data", str(tmp_path / "data"), "--strict").exit_code == 1
+    splits = json.loads(run("images", "--data", str(tmp_path / "data"), "--json").stdout)["splits"]
+    assert splits == dict.fromkeys(("development", "test")[: len(inside)], 12)
+
+
+@pytest.mark.parametrize("inside", ["", "train", "train/train"])
+def test_images_in_no_folder_of_a_class_stay_refused(tmp_path: Path, inside):
+    class_folders(tmp_path)
+    (tmp_path / "data" / inside).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "a").rename(tmp_path / "data" / inside)
+    said = run("images", "--data", str(tmp_path / "data"))
+    assert said.exit_code == 2
+    assert "expected at least two, one folder of images per class" in said.output
 
 
 @pytest.mark.parametrize("imported", ["numpy", "datasets.facts"])

@@ -78,9 +78,13 @@ def test_ten_rows_are_a_warning_however_many_there_are() -> None:
 
 
 def test_rows_without_a_mask_are_told_with_them() -> None:
-    rows = [Skipped(f"{i}.png", f"no mask: no such image ('{i}_mask.png'); line {i} of t.csv") for i in range(20)]
-    finding = findings(rows)["rows_without_image"]
-    assert finding.title.startswith("20 of 50 rows of t.csv (40 %) name no image or no mask: 20 no mask. ")
+    rows = [Skipped(f"{i}.png", f"no such mask: {i}_mask.png; line {i} of t.csv") for i in range(20)]
+    unmarked = [Skipped(f"{i}.png", f"no mask; line {i} of t.csv") for i in range(20, 40)]
+    found = findings(rows + unmarked)
+    assert found["rows_without_image"].title.startswith(
+        "20 of 70 rows of t.csv (28.6 %) name no image or no mask: 20 no such mask. "
+    )
+    assert found["skipped"].numbers == {"no mask": 20}, "left empty on purpose, as a label may be"
 
 
 def test_files_are_called_files() -> None:

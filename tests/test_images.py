@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from datasets import InputError
+from datasets import InputError, check_searchable
 from datasets.images import read
 from datasets.tables import read_table
 
@@ -193,6 +193,12 @@ def test_a_way_out_of_the_folder_and_in_again_is_the_file_in_it(
     assert reasons == ["named again; line 4 of labels.csv"], "and not: not in the table"
 
 
+def test_a_link_in_the_folder_is_itself_and_not_what_it_leads_to(films: Path, tmp_path: Path) -> None:
+    (films / "5.png").symlink_to(picture(tmp_path / "5.png"))
+    dataset = read(films, table(films, "image,label\n../films/5.png,x\n1,y\n"))
+    assert said(dataset) == [("5.png",), ("a/1.png",)]
+
+
 def test_an_image_outside_of_the_folder_is_used_and_not_counted_as_left_out(films: Path) -> None:
     picture(films.parent / "x.png", 7)
     dataset = read(films, table(films, "image,label\n../x.png,x\n1,y\n2,y\n3,x\n4,x\n"))
@@ -271,8 +277,8 @@ def test_masks_make_a_segmentation_and_labels_stratify_it(films: Path) -> None:
     assert said(dataset, "target", "stratum") == [("a/1.png", 0, 1), ("a/2.jpg", 0, 0)]
     assert np.array_equal(dataset.decode_mask(0)[:, :, 0], mask > 0)
     assert [(entry.path, entry.reason) for entry in dataset.skipped][:2] == [
-        ("3", "no mask: no such image ('gone.png'); line 4 of labels.csv"),
-        ("4", "no mask: no path is given (''); line 5 of labels.csv"),
+        ("3", "no such mask: gone.png; line 4 of labels.csv"),
+        ("4", "no mask; line 5 of labels.csv"),
     ]
 
 
@@ -306,7 +312,6 @@ def test_classes_of_pixels_are_named_by_the_table(films: Path) -> None:
             "image,label\nx.png,a\ny.png,b\n",
             r"none of its 2 images was found below .*; the first one: 'x\.png': no such",
         ),
-        ("image,label\na/1.png,x\na/2.jpg,x\n", r"images of one class only \(label x\)"),
         ("image,label\na/1.png,x\na/1,y\n", r"lines 2 and 3 say different things of a/1\.png"),
         ("image,label\na/1.png,x,y\n", "line 2 has 3 values, but there are 2 columns"),
         ("image,label,Label\na/1.png,x,y\n", "has several columns 'label'"),
@@ -315,7 +320,7 @@ def test_classes_of_pixels_are_named_by_the_table(films: Path) -> None:
         ("image,label\na/1.png,NaN\na/2.jpg,none\n", "no row has a label"),
         ("image,label\na/1.png,0.37\na/2.jpg,0.4\n", r"label 0\.37: expected a word or a whole number"),
         ("image,label,split\na/1.png,x,train\na/2.jpg,y,fold1\n", "line 3: split 'fold1'; expected train, val"),
-        ("image,label,label_side\na/1.png,x,L\na/2.jpg,y,L\n", r"one class only \(label_side L\)"),
+        ("image,label,label_side\na/1.png,x,L\na/2.jpg,y,L\n", r"label_side is L everywhere"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_one_clear_line(films: Path, text: str, message: str) -> None:
@@ -323,6 +328,13 @@ def test_what_is_wrong_with_a_table_is_one_clear_line(films: Path, text: str, me
         read(films, table(films, text))
     assert "\n" not in str(error.value)
     assert "labels.csv" in str(error.value)
+
+
+def test_a_table_of_one_class_can_be_looked_at_but_not_searched(films: Path) -> None:
+    dataset = read(films, table(films, "image,label\na/1.png,x\na/2.jpg,x\n"))
+    assert dataset.counts == {"x": 2}
+    with pytest.raises(InputError, match=r"images of one class only \(x\), but a search needs at least two$"):
+        check_searchable(dataset)
 
 
 def test_what_is_no_table_is_one_clear_line(films: Path, tmp_path: Path) -> None:
