@@ -20,7 +20,7 @@ from PIL import Image
 from datasets.dataset import ImageDataset, content_digest, decoder_name
 from datasets.decoding import FORMATS
 from datasets.errors import InputError, UnreadableError
-from datasets.pixels import ENOUGH_PX, decode_into_store, squeezed
+from datasets.pixels import ENOUGH_PX, Interpolation, decode_into_store, squeezed
 from datasets.stores import release, stored_array, stored_table
 
 VERSION = "2"
@@ -93,10 +93,16 @@ class Facts:
         return self.table.height
 
 
-def facts(dataset: ImageDataset, progress: Progress | None = None, size_px: int | None = None) -> Facts:
+def facts(
+    dataset: ImageDataset,
+    progress: Progress | None = None,
+    size_px: int | None = None,
+    interpolation: Interpolation = "bilinear",
+) -> Facts:
     """Measures every image of a data set, or reads from the store what was measured before.
 
-    Where images have to be decoded, their pixels are stored by the way, as `pixels.pixels` of `size_px` wants them.
+    Where images have to be decoded, their pixels are stored by the way, as `pixels.pixels` of `size_px` and
+    `interpolation` wants them.
     """
     key = content_digest(["facts", VERSION, dataset.contents, decoder_name(dataset.mask_decoder), *dataset.classes])
 
@@ -104,8 +110,12 @@ def facts(dataset: ImageDataset, progress: Progress | None = None, size_px: int 
     def measured() -> tuple[pl.DataFrame, np.ndarray]:
         found: list[tuple[pl.DataFrame, np.ndarray]] = []
         if size_px is None:
-            return _measured(dataset, progress, None)
-        decode_into_store(dataset, size_px, lambda array: found.append(_measured(dataset, progress, array)))
+            return _measured(dataset, progress, None, interpolation)
+
+        def decode_all(array: np.ndarray | None) -> None:
+            found.append(_measured(dataset, progress, array, interpolation))
+
+        decode_into_store(dataset, size_px, interpolation, decode_all)
         return found[0]
 
     shape = (len(dataset), THUMBNAIL_PX, THUMBNAIL_PX)
@@ -117,7 +127,7 @@ def facts(dataset: ImageDataset, progress: Progress | None = None, size_px: int 
 
 
 def _measured(
-    dataset: ImageDataset, progress: Progress | None, pixels_NHWC: np.ndarray | None
+    dataset: ImageDataset, progress: Progress | None, pixels_NHWC: np.ndarray | None, interpolation: Interpolation
 ) -> tuple[pl.DataFrame, np.ndarray]:
     """The facts and the thumbnails; the pixels are put into the array, where there is one."""
     thumbnails_NHW = np.zeros((len(dataset), THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
@@ -125,7 +135,8 @@ def _measured(
     def block(start: int) -> list[tuple[Any, ...]]:
         rows = enumerate(dataset.table.slice(start, BLOCK).iter_rows(named=True), start)
         return [
-            _fact(dataset, row, thumbnails_NHW[i], None if pixels_NHWC is None else pixels_NHWC[i]) for i, row in rows
+            _fact(dataset, row, thumbnails_NHW[i], None if pixels_NHWC is None else pixels_NHWC[i], interpolation)
+            for i, row in rows
         ]
 
     measured: list[tuple[Any, ...]] = []
@@ -147,7 +158,11 @@ def _measured(
 
 
 def _fact(
-    dataset: ImageDataset, row: dict[str, Any], thumbnail_HW: np.ndarray, square_HWC: np.ndarray | None
+    dataset: ImageDataset,
+    row: dict[str, Any],
+    thumbnail_HW: np.ndarray,
+    square_HWC: np.ndarray | None,
+    interpolation: Interpolation,
 ) -> tuple[Any, ...]:
     """A row of `SCHEMA`; the thumbnail is filled, and the square."""
     of_file = _of_file(Path(row["path"])) if row.get("path") else None
@@ -162,7 +177,7 @@ def _fact(
     assert (pixels_HWC.dtype, *pixels_HWC.shape[2:]) == (np.uint8, dataset.channels), pixels_HWC.shape
     height, width, channels = pixels_HWC.shape
     if square_HWC is not None:
-        square_HWC[:] = squeezed(pixels_HWC, square_HWC.shape[0])
+        square_HWC[:] = squeezed(pixels_HWC, square_HWC.shape[0], interpolation)
     gray = _gray(pixels_HWC)
     thumbnail_HW[:] = gray.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BILINEAR)
     counts = np.array(gray.histogram(), np.float64)

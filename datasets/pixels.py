@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,8 @@ from datasets.archives import touch
 from datasets.dataset import ImageDataset, content_digest, decoder_name
 from datasets.stores import NoRoomError, array_on_disk, opened, release, store_folder, stored_array
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""How images are resized: either filter takes in all that a pixel covers."""
 DECODER = "2"
 """Part of every pixel key: raise it when decoding or resizing changes what comes out."""
 ENOUGH_PX = 224
@@ -26,19 +29,19 @@ ROWS = 256
 """Images that are decoded before their pixels are handed over to the page cache: what a fill holds in memory."""
 
 
-def pixels(dataset: ImageDataset, size_px: int) -> np.ndarray:
-    """All images of a data set, uint8 (images, size, size, channels), squeezed to a square, bilinear."""
+def pixels(dataset: ImageDataset, size_px: int, interpolation: Interpolation = "bilinear") -> np.ndarray:
+    """All images of a data set, uint8 (images, size, size, channels), squeezed to a square."""
 
     _touch_archives(dataset)
 
     def decoded(index: int) -> np.ndarray:
-        return squeezed(dataset.decode(index, at_least_px=max(size_px, ENOUGH_PX)), size_px)
+        return squeezed(dataset.decode(index, at_least_px=max(size_px, ENOUGH_PX)), size_px, interpolation)
 
     def fill(array: np.ndarray) -> None:
-        whole = _pixels_of_whole(dataset, size_px)
+        whole = _pixels_of_whole(dataset, size_px, interpolation)
         _filled(decoded if whole is None else whole.__getitem__)(array)
 
-    return stored_array(_pixels_name(dataset, size_px), _shape(dataset, size_px), np.uint8, fill)
+    return stored_array(_pixels_name(dataset, size_px, interpolation), _shape(dataset, size_px), np.uint8, fill)
 
 
 def _touch_archives(dataset: ImageDataset) -> None:
@@ -48,12 +51,12 @@ def _touch_archives(dataset: ImageDataset) -> None:
             touch(Path(dataset.table[column][0]))
 
 
-def _pixels_of_whole(dataset: ImageDataset, size_px: int) -> "_Rows | None":
+def _pixels_of_whole(dataset: ImageDataset, size_px: int, interpolation: Interpolation) -> "_Rows | None":
     """The pixels of these images in the store of the data set that they are a part of, if there is one."""
     if dataset.part_of is None:
         return None
     with contextlib.suppress(FileNotFoundError):
-        name = f"pixels-{dataset.name}-{_pixels_key(dataset.part_of, size_px)}"
+        name = f"pixels-{dataset.name}-{_pixels_key(dataset.part_of, size_px, interpolation)}"
         return _Rows(opened(store_folder() / f"{name}.npy"), dataset.table["found_row"].to_numpy())
     return None
 
@@ -69,7 +72,9 @@ class _Rows:
         return self.array[self.rows[index]]
 
 
-def decode_into_store(dataset: ImageDataset, size_px: int, decode_all: Callable[[np.ndarray | None], None]) -> None:
+def decode_into_store(
+    dataset: ImageDataset, size_px: int, interpolation: Interpolation, decode_all: Callable[[np.ndarray | None], None]
+) -> None:
     """Calls `decode_all`, which decodes every image for a purpose of its own, with the array of the pixel store to put
     them into on the way, squeezed; with None where they are stored already, or there is no room for them."""
     _touch_archives(dataset)
@@ -82,7 +87,7 @@ def decode_into_store(dataset: ImageDataset, size_px: int, decode_all: Callable[
 
     if size_px <= ENOUGH_PX:  # larger ones are decoded at another scale
         with contextlib.suppress(NoRoomError):
-            array_on_disk(_pixels_name(dataset, size_px), _shape(dataset, size_px), np.uint8, fill)
+            array_on_disk(_pixels_name(dataset, size_px, interpolation), _shape(dataset, size_px), np.uint8, fill)
     if not decoded:
         decode_all(None)
 
@@ -114,26 +119,26 @@ def _filled(decoded: Callable[[int], np.ndarray]) -> Callable[[np.ndarray], None
     return fill
 
 
-def pixels_key(dataset: ImageDataset, size_px: int) -> str:
+def pixels_key(dataset: ImageDataset, size_px: int, interpolation: Interpolation = "bilinear") -> str:
     """Changes when any stored pixel does; part of the key of whatever is computed from them."""
-    return _pixels_key(dataset.contents, size_px)
+    return _pixels_key(dataset.contents, size_px, interpolation)
 
 
-def _pixels_key(contents: str, size_px: int) -> str:
-    return content_digest(["pixels", DECODER, contents, str(size_px)])
+def _pixels_key(contents: str, size_px: int, interpolation: Interpolation) -> str:
+    return content_digest(["pixels", DECODER, contents, str(size_px), interpolation])
 
 
-def _pixels_name(dataset: ImageDataset, size_px: int) -> str:
-    return f"pixels-{dataset.name}-{pixels_key(dataset, size_px)}"
+def _pixels_name(dataset: ImageDataset, size_px: int, interpolation: Interpolation) -> str:
+    return f"pixels-{dataset.name}-{pixels_key(dataset, size_px, interpolation)}"
 
 
 def _shape(dataset: ImageDataset, size_px: int) -> tuple[int, int, int, int]:
     return (len(dataset), size_px, size_px, dataset.channels)
 
 
-def squeezed(pixels_HWC: np.ndarray, size_px: int) -> np.ndarray:
-    """uint8 (size, size, channels): squeezed to a square, bilinear over all that a pixel covers."""
-    return _resized(pixels_HWC, size_px, Image.Resampling.BILINEAR)
+def squeezed(pixels_HWC: np.ndarray, size_px: int, interpolation: Interpolation = "bilinear") -> np.ndarray:
+    """uint8 (size, size, channels)."""
+    return _resized(pixels_HWC, size_px, Image.Resampling[interpolation.upper()])
 
 
 def _resized(pixels_HWC: np.ndarray, size_px: int, resampling: Image.Resampling) -> np.ndarray:

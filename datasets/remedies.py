@@ -28,6 +28,7 @@ from datasets.dataset import ImageDataset, Skipped
 from datasets.duplicates import Clusters, clusters, first_of_each, joined
 from datasets.errors import InputError
 from datasets.facts import Facts, Progress, facts
+from datasets.pixels import Interpolation
 
 REMEDIES = ("corrupt", "contaminants", "duplicates", "contradictions")
 DEFAULT_DROP = ("corrupt", "contaminants", "contradictions")
@@ -51,15 +52,16 @@ def remedied(
     embed: Embed | None = None,
     progress: Progress | None = None,
     size_px: int | None = None,
+    interpolation: Interpolation = "bilinear",
 ) -> ImageDataset:
     """Without the images that `drop` and `like` speak of, and with copies in one group.
 
     `like`: images that do not belong here, by image_id or row number; they go, and so do their copies and, where
-    features can be had, whatever is similar. `size_px`: see `facts`. Raises `InputError` for
+    features can be had, whatever is similar. `size_px`, `interpolation`: see `facts`. Raises `InputError` for
     what is unknown, and where no image would be left.
     """
     check_known(drop)
-    found = facts(dataset, progress, size_px)
+    found = facts(dataset, progress, size_px, interpolation)
     copies = clusters(dataset, found)
     reasons: dict[int, str] = {}
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
+from datasets.facts import facts
 from datasets.pixels import ENOUGH_PX, masks, pixels
 from tests.small import small_dataset, small_segmentation
 
@@ -29,6 +31,16 @@ def test_pixels_are_resized_to_a_square_and_change_with_the_images(folder):
     assert len(list(folder.glob("*.npy"))) == 2
     pixels(small_dataset(images=8, size_px=16, channels=3), 8)
     assert len(list(folder.glob("*.npy"))) == 3
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_images_are_resized_as_asked_also_while_they_are_examined(interpolation, folder):
+    dataset = small_dataset(images=6, size_px=16, channels=3)
+    resampling = Image.Resampling[interpolation.upper()]
+    expected = np.stack([Image.fromarray(dataset.decode(i)).resize((12, 12), resampling) for i in range(6)])
+    facts(dataset, size_px=12, interpolation=interpolation)
+    np.testing.assert_array_equal(pixels(dataset, 12, interpolation), expected)
+    assert len(list(folder.glob("pixels-*.npy"))) == 1, "they had been stored"
 
 
 def test_pixels_are_found_again_when_only_labels_or_groups_have_changed(folder):
