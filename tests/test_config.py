@@ -34,7 +34,7 @@ def test_params_survive_json():
         ("dense_batch_norm", True, "False with batch_size=1"),
         ("zoom", 1.0, r"in \[0, 1\)"),
         ("balance", "weights", "one of 'none', 'class_weights'"),
-        ("balance", "augmented_oversample", "give one of flip, rotation_deg, zoom, contrast"),
+        ("balance", "augmented_oversample", "give one of flip, vertical_flip, rotation_deg"),
         ("oversample_to", 100, "belongs to 'oversample'"),
         ("auxiliary_weight", -0.5, "at least 0"),
     ],

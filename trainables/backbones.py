@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers import DropPath
+from timm.models import VGG
 from torch import nn
 
 from datasets import InputError, nearest
@@ -20,6 +21,9 @@ from datasets import InputError, nearest
 def backbone(model: str, channels: int, image_size_px: int, pooling: str, weights: str) -> tuple[nn.Module, int, Any]:
     """The network without its classifier, its number of features, and timm's configuration of it (mean, std, …).
 
+    model: a name of timm's, with or without the tag of its weights (`inception_v3.tf_in1k`). Of a VGG the wide dense
+    layers belong to the classifier, as in Keras' `include_top=False`: its features are the 512 channels before them.
+    pooling: `avg` or `max` over the last map of features; with `flatten` the network gives the map itself.
     weights: `imagenet` (timm's, from the hub or its cache), `none`, or the path of a safetensors file of the
     backbone's state dict; a classifier in it is ignored.
     """
@@ -31,7 +35,12 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
     try:
         module = _created(
             model,
-            {"in_chans": channels, "num_classes": 0, "global_pool": pooling, "pretrained": weights == "imagenet"},
+            {
+                "in_chans": channels,
+                "num_classes": 0,
+                "global_pool": "" if pooling == "flatten" else pooling,
+                "pretrained": weights == "imagenet",
+            },
             # Where it has a fixed size it is given ours. Dropout is the searched head's business: a prefix that is
             # computed once could not have any.
             {"img_size": image_size_px, "drop_rate": 0.0, "drop_path_rate": 0.0},
@@ -44,11 +53,13 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
             f"Either give a file that you have: --weights FILE.safetensors\n"
             f"or start from random weights: --weights none"
         ) from error
+    if isinstance(module, VGG):
+        module.pre_logits = nn.Identity()
     if weights not in ("imagenet", "none"):
         _load_weights(module, model, Path(weights))
     try:
         with torch.inference_mode():  # `num_features` is not what comes out where a layer follows the pooling
-            features = module.eval()(torch.zeros(1, channels, image_size_px, image_size_px)).shape[1]
+            features = module.eval()(torch.zeros(1, channels, image_size_px, image_size_px)).numel()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"{model} cannot take images of {image_size_px} px: {_first_line(error)}") from error
     return module, features, module.pretrained_cfg

@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from trainables.config import TrialConfig
-from trainables.models import Body, build_body
+from trainables.models import OPTIONS, Body, build_body, is_own
 
 
 class Network(nn.Module):
@@ -43,18 +43,29 @@ class Network(nn.Module):
 
 def pristine_body(config: TrialConfig, channels: int, weights: str, seed: int) -> Body:
     """The body every fold and every trial of this model starts from: pretrained, or random from `seed`."""
-    of_config = (config.image_size_px, config.pooling, weights, config.batch_norm)
+    options = tuple((name, getattr(config, name)) for name in OPTIONS)
+    of_config = (config.image_size_px, config.pooling, weights, options, config.defaults == "keras")
     body = _pristine_body(config.model, channels, *of_config, seed=seed)
     return dataclasses.replace(body, module=copy.deepcopy(body.module))
 
 
 @lru_cache(maxsize=2)
 def _pristine_body(
-    model: str, channels: int, image_size_px: int, pooling: str, weights: str, batch_norm: bool, seed: int
+    model: str,
+    channels: int,
+    image_size_px: int,
+    pooling: str,
+    weights: str,
+    options: tuple[tuple[str, Any], ...],
+    as_keras: bool,
+    seed: int,
 ) -> Body:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_body(model, channels, image_size_px, pooling, weights, batch_norm)
+        body = build_body(model, channels, image_size_px, pooling, weights, **dict(options))
+        if as_keras and is_own(model):
+            _begin_as_keras(body.module)
+        return body
 
 
 def network_size(config: TrialConfig, channels: int, classes: int, further: Sequence[int] = ()) -> tuple[int, int]:
@@ -79,46 +90,74 @@ def outputs_for(classes: int) -> int:
 def build_head(config: TrialConfig, features: int, outputs: int, seed: int, dense: bool = False) -> nn.Sequential:
     """Per dense layer: linear, batch norm if wanted, ReLU, dropout; then a linear layer to the logits.
 
-    dense: the same for every pixel of a map of features (1 x 1 convolutions).
+    features: D, of the body, which are flattened first where its pooling leaves that to do. outputs: K. dense: the same
+    for every pixel of a map of features (1 x 1 convolutions).
     """
-    layers: list[nn.Module] = []
+    as_keras = config.defaults == "keras"
+    layers: list[nn.Module] = [nn.Flatten()] if config.pooling == "flatten" and not dense else []
     linear: Callable[..., nn.Module] = partial(nn.Conv2d, kernel_size=1) if dense else nn.Linear
     batch_norm = nn.BatchNorm2d if dense else nn.BatchNorm1d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for width in config.dense_widths:
-            layers.append(linear(features, width, bias=not config.dense_batch_norm))
+            # A bias before batch norm changes nothing; Keras has one.
+            layers.append(linear(features, width, bias=as_keras or not config.dense_batch_norm))
             if config.dense_batch_norm:
                 layers.append(batch_norm(width))
             layers += [nn.ReLU(), nn.Dropout(config.dropout)]
             features = width
         if not config.dense_widths:
             layers.append(nn.Dropout(config.dropout))
+        elif config.last_dropout is not None:
+            layers[-1] = nn.Dropout(config.last_dropout)
         layers.append(linear(features, outputs))
-    return nn.Sequential(*layers)
+        head = nn.Sequential(*layers)
+        if as_keras:
+            _begin_as_keras(head)
+    return head
+
+
+def _begin_as_keras(network: nn.Module) -> None:
+    """Weights from Glorot's uniform distribution (Glorot and Bengio 2010, equation 16), biases of zero, and batch norm
+    with Keras' momentum of 0.99 (of the old value; 0.01 of the new in torch's terms) and epsilon of 1e-3."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.momentum, layer.eps = 0.01, 1e-3
 
 
 def freeze(body: nn.Module, unfrozen_layers: int | None, image_shape: tuple[int, ...]) -> None:
     """Leave only the last n parametrised layers trainable, in the order in which they are executed.
 
     image_shape: (C, H, W). Parameters that stand outside any layer, as a transformer's position embedding at its root,
-    count as the first layer.
+    count as the first layer. Dropout before the first layer that is trained is switched off with the frozen ones.
     """
-    if unfrozen_layers is None:
+    if unfrozen_layers is None or next(body.parameters(), None) is None:
         return
+    parametrised = _parametrised(body)
+    dropouts = [layer for layer in body.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
     order: dict[nn.Module, None] = {}
     handles = [
-        layer.register_forward_pre_hook(lambda module, _: order.setdefault(module)) for layer in _parametrised(body)
+        layer.register_forward_pre_hook(lambda module, _: order.setdefault(module)) for layer in parametrised + dropouts
     ]
     body.eval()
     with torch.inference_mode():
         body(torch.zeros(1, *image_shape, device=next(body.parameters()).device))
     for handle in handles:
         handle.remove()
-    trained = list(order)[max(0, len(order) - unfrozen_layers) :]
-    for layer in _parametrised(body):
+    executed = [layer for layer in order if layer not in dropouts]
+    trained = executed[max(0, len(executed) - unfrozen_layers) :]
+    for layer in parametrised:
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(layer in trained)
+    for layer in order:
+        if layer in trained:
+            break
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.p = 0.0
 
 
 def cut(body: nn.Module, image_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module, str] | None:

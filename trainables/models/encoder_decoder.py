@@ -9,19 +9,11 @@ batches of 16 and a learning rate that falls.
 
 from torch import nn
 
-from datasets import InputError
-from trainables.models import Body
-
-HALVED = 8
-"""By what the pooling divides a side."""
+from trainables.models import Body, check_size
 
 
-def body(channels: int, image_size_px: int, batch_norm: bool) -> Body:
-    if image_size_px % HALVED:
-        nearest = max(1, round(image_size_px / HALVED)) * HALVED
-        raise InputError(
-            f"image_size_px={image_size_px}: encoder_decoder needs a multiple of {HALVED}, such as {nearest}"
-        )
+def body(channels: int, image_size_px: int, *, batch_norm: bool = False) -> Body:
+    check_size("encoder_decoder", image_size_px, multiple_of=8)
     layers: list[nn.Module] = []
     before = channels
     for width in (8, 16, 32):

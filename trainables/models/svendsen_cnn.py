@@ -6,16 +6,11 @@ chest films is 0.8148 (learning rate 1e-5, 331 epochs, augmented).
 
 from torch import nn
 
-from datasets import InputError
-from trainables.models import Body
-
-SMALLEST_PX = 70
-"""Smaller images vanish in the last pooling."""
+from trainables.models import Body, check_size
 
 
 def body(channels: int, image_size_px: int) -> Body:
-    if image_size_px < SMALLEST_PX:
-        raise InputError(f"image_size_px={image_size_px}: svendsen_cnn needs at least {SMALLEST_PX}")
+    check_size("svendsen_cnn", image_size_px, smallest_px=70)  # smaller ones vanish in the last pooling
     side = ((((image_size_px - 4) // 3 - 2) // 2 - 2) // 2 - 2) // 2
     module = nn.Sequential(
         nn.Conv2d(channels, 32, 5),
