@@ -60,8 +60,9 @@ def test_a_step_ends_at_every_rung_with_a_whole_cross_validation(local):
 
 
 @pytest.mark.parametrize("rung", [1, 2])
-def test_a_trial_restored_at_any_rung_ends_with_the_same_numbers(rung, local, tmp_path):
-    straight, stopped, restored = (local(configuration(dropout=0.3, rotation_deg=10.0)) for _ in range(3))
+@pytest.mark.parametrize("phases", [{}, {"head_epochs": 2, "ema": 0.9}])
+def test_a_trial_restored_at_any_rung_ends_with_the_same_numbers(phases, rung, local, tmp_path):
+    straight, stopped, restored = (local(configuration(dropout=0.3, rotation_deg=10.0, **phases)) for _ in range(3))
     expected = [straight.train() for _ in range(3)][-1]
     for _ in range(rung):
         stopped.train()

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from datasets import InputError
+from datasets.pixels import pixels
 from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol
 from trainables import lockstep as lockstep_module
-from trainables.fold import learning_rate_factor, plateau_halvings
 from trainables.lockstep import Lockstep
 
 
@@ -44,7 +46,19 @@ VARIANTS = {
         "zoom": 0.1,
         "contrast": 0.1,
     },
-    "plateau": {"schedule": "plateau", "learning_rate": 0.05, "optimizer": "sgd"},
+    "plateau": {"schedule": "plateau", "learning_rate": 0.05, "optimizer": "sgd", "decay_epochs": 1},
+    "all that regularises": {
+        "label_smoothing": 0.1,
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "ema": 0.9,
+        "accumulate": 2,
+        "body_rate": 0.1,
+        "vertical_flip": True,
+        "brightness": 0.1,
+        "noise": 0.05,
+        "intensity_percentile": 5.0,
+    },
     "balanced": {"balance": "augmented_oversample", "oversample_to": 20, "rotation_deg": 36.0},
 }
 
@@ -91,6 +105,13 @@ def test_the_prefix_is_computed_once_for_all_trials(monkeypatch, tmp_path):
     assert len(list(tmp_path.glob("features-*.npy"))) == 1
     make(dataset, 2, **MOBILENET, unfrozen_layers=0, pooling="max")
     make(dataset, 2, small_protocol(seed=1), **MOBILENET, unfrozen_layers=0)
+    assert len(list(tmp_path.glob("features-*.npy"))) == 3
+
+
+def test_bodies_that_differ_in_what_is_no_weight_share_no_features(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path))
+    for given in ({}, {"activation": "sigmoid"}, {"pool_first": True, "activation": "sigmoid"}, {}):
+        make(small_dataset(24), 2, model="tsouderos_cnn", unfrozen_layers=0, **given)
     assert len(list(tmp_path.glob("features-*.npy"))) == 3
 
 
@@ -197,18 +218,23 @@ def test_an_unknown_metric_is_refused():
         make(protocol=small_protocol(metric="acuracy"))
 
 
-def test_plateau_halves_when_torchs_scheduler_does():
-    losses = [1.0, 0.9, 0.95, 0.9, 0.91, 0.92, 0.93, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    # torch counts the bad epochs it tolerates, we the one that is too much
-    oracle = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, threshold=0)
-    for epoch, loss in enumerate(losses, 1):
-        oracle.step(loss)
-        assert 0.5 ** plateau_halvings(losses[:epoch]) == optimizer.param_groups[0]["lr"]
+def test_a_pretrained_backbone_sees_images_as_it_was_trained_on_and_a_random_one_as_all_the_others(tmp_path):
+    dataset = small_dataset(images=8, size_px=40, channels=3)
+    published = timm.get_pretrained_cfg("test_efficientnet")
+    assert published.interpolation == "bicubic"
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_efficientnet").state_dict(), file)
+    config = small_config(model="test_efficientnet", image_size_px=32)
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (published.mean, published.std))
 
+    def seen(weights: str, interpolation: str = "bilinear") -> np.ndarray:
+        protocol = small_protocol(weights=weights, interpolation=interpolation)
+        return Lockstep(config, dataset, small_folds(dataset), protocol)._pixel_fetch(torch.arange(8))[0].numpy()
 
-def test_cosine_warms_up_and_decays_to_zero():
-    config = small_config(schedule="cosine", warmup_epochs=2.0)
-    factors = [learning_rate_factor(config, epochs, 10) for epochs in (0.0, 1.0, 2.0, 6.0, 10.0)]
-    assert factors == pytest.approx([0.005, 0.5, 1.0, 0.5, 0.0])
-    assert learning_rate_factor(small_config(), 7.0, 10) == 1.0
+    def expected(interpolation: str) -> np.ndarray:
+        return (pixels(dataset, 32, interpolation).transpose(0, 3, 1, 2) / np.float32(255) - mean) / std
+
+    np.testing.assert_allclose(seen(str(file)), expected("bicubic"), atol=1e-5)
+    np.testing.assert_allclose(seen("none"), expected("bilinear"), atol=1e-5)
+    np.testing.assert_allclose(seen("none", "bicubic"), expected("bicubic"), atol=1e-5)
+    assert np.abs(expected("bicubic") - expected("bilinear")).max() > 0.1

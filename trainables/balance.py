@@ -49,11 +49,9 @@ def loss_weights(config: TrialConfig, labels_NT: np.ndarray, train_rows: np.ndar
     return torch.from_numpy(weights)
 
 
-def weighted_mean(config: TrialConfig, losses_BT: torch.Tensor, weights_BT: torch.Tensor) -> torch.Tensor:
-    """The mean loss of a batch for each target, (T,)."""
-    if config.balance == "class_weights":
-        return (losses_BT * weights_BT).sum(0) / weights_BT.sum(0)
-    return (losses_BT * weights_BT).mean(0)
+def divisor(config: TrialConfig, weights_BT: torch.Tensor) -> torch.Tensor | int:
+    """What the sum of a batch's weighted losses is divided by, for each target (T,) or for all alike."""
+    return weights_BT.sum(0) if config.balance == "class_weights" else len(weights_BT)
 
 
 def epoch_order(

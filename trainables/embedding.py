@@ -28,7 +28,7 @@ def embedding(weights: str) -> Callable[[ImageDataset], np.ndarray]:
     def embedded(dataset: ImageDataset) -> np.ndarray:
         if dataset.channels == 2:
             raise InputError("features of a network are of images with one or three channels; these have two")
-        images_NHWC = shared(pixels(dataset, SIZE_PX))
+        images_NHWC = shared(pixels(dataset, SIZE_PX, published["interpolation"]))
         found = np.empty((len(dataset), features), np.float32)
         for rows in torch.arange(len(dataset)).split(BATCH):
             images_BCHW = images_NHWC[rows].permute(0, 3, 1, 2).float().div_(255).expand(-1, 3, -1, -1)

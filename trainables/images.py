@@ -84,8 +84,9 @@ def frozen_features(
     fetch: Fetch,
     images: int,
     autocast: Callable[[], torch.autocast],
-) -> np.ndarray | None:
-    """The prefix's output for every image, float32 (N, …), computed once per machine for all trials and folds.
+) -> Callable[[], np.ndarray] | None:
+    """Gives the prefix's output for every image, float32 (N, …), which is computed when it is first asked for, once per
+    machine for all trials and folds.
 
     key: everything that determines it. None where it would not fit in the store's budget.
     """
@@ -104,7 +105,7 @@ def frozen_features(
         for rows in torch.arange(images).split(EVALUATION_BATCH):
             array[rows[0] : rows[-1] + 1] = computed(rows)
 
-    return stored_array(f"features-{content_digest(key)}", (images, *first.shape[1:]), np.float32, fill)
+    return lambda: stored_array(f"features-{content_digest(key)}", (images, *first.shape[1:]), np.float32, fill)
 
 
 def shared(array: np.ndarray) -> torch.Tensor:

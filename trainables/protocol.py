@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datasets.pixels import Interpolation
+
 Precision = Literal["auto", "float32", "bfloat16"]
 Mode = Literal["max", "min"]
 
@@ -16,6 +18,8 @@ class Protocol:
     """Of the initial weights, the order of the images and everything drawn while training."""
     weights: str = "none"
     """Of timm backbones: `imagenet`, `none` (random, from `seed`) or the path of a safetensors file."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized for networks that were not trained on resized ones before."""
     precision: Precision = "auto"
     """`auto`: bfloat16 where the hardware computes in it."""
     device: Literal["cpu", "cuda"] = "cpu"

@@ -1,0 +1,111 @@
+"""The phases of a trial, and in each of them its optimizer and its learning rate."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from trainables.config import TrialConfig
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs with one optimizer, one schedule and a patience of their own."""
+
+    head_only: bool
+    """Whether the body is frozen as a whole."""
+    after: int
+    """Epochs of the trial before this phase."""
+    epochs: int
+    """Its length, if nothing ends the trial earlier."""
+    learning_rate: float
+    """Peak, of the head."""
+    batch_size: int
+
+    @property
+    def first_epoch(self) -> int:
+        """Counted from 1, over the whole trial."""
+        return self.after + 1
+
+
+def phases(config: TrialConfig, max_epochs: int) -> tuple[Phase, ...]:
+    """One after the other: the head alone for `head_epochs`, then the layers that are unfrozen with it."""
+    alone = min(config.head_epochs, max_epochs)
+    head = Phase(
+        True, 0, alone, config.head_learning_rate or config.learning_rate, config.head_batch_size or config.batch_size
+    )
+    both = Phase(False, alone, max_epochs - alone, config.learning_rate, config.batch_size)
+    return tuple(phase for phase in (head, both) if phase.epochs)
+
+
+def optimizer(
+    config: TrialConfig, learning_rate: float, network: nn.Module, shares: dict[str, float]
+) -> torch.optim.Optimizer:
+    """Of all parameters that are trained. `shares`: of the learning rate, by the parameter's name; 1 where it has none.
+    Each group of parameters keeps its own as `share`."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(shares.get(name, 1.0), []).append(parameter)
+    trained = [{"params": parameters, "share": share} for share, parameters in groups.items()]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(trained, learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    epsilon = 1e-7 if config.defaults == "keras" else 1e-8
+    return kind(trained, learning_rate, eps=epsilon, weight_decay=config.weight_decay)
+
+
+def layer_shares(body: nn.Module, inputs: torch.Tensor, body_rate: float) -> dict[str, float]:
+    """What each trained parameter of a body has of the head's learning rate, by its name in the body: `body_rate` in
+    the first trained layer that is executed, and from one to the next the same factor more, up to the head.
+
+    inputs: any batch that the body takes.
+    """
+    if body_rate == 1:
+        return {}
+    order: dict[nn.Module, None] = {}
+    trained = {
+        layer: prefix
+        for prefix, layer in body.named_modules()
+        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
+    }
+    handles = [layer.register_forward_pre_hook(lambda module, _: order.setdefault(module)) for layer in trained]
+    body.eval()
+    with torch.inference_mode():
+        body(inputs)
+    for handle in handles:
+        handle.remove()
+    return {
+        f"{trained[layer]}.{name}".removeprefix("."): body_rate ** (1 - place / len(order))
+        for place, layer in enumerate(order)
+        for name, _ in layer.named_parameters(recurse=False)
+    }
+
+
+def learning_rate_factor(config: TrialConfig, epochs_done: float, epochs: int, decays: int = 0) -> float:
+    """Of the peak, in a phase of so many epochs: linear warm-up, then constant, or multiplied by `gamma` at intervals,
+    or a half cosine down to zero at the last epoch (Loshchilov and Hutter 2017, eq. 5, without restarts).
+
+    epochs_done: of the phase, with the fraction of the running one. decays: of the plateau schedule, before this epoch.
+    """
+    if epochs_done < config.warmup_epochs:
+        return max(epochs_done, 0.01) / config.warmup_epochs * config.gamma**decays
+    scheduled = epochs_done - config.warmup_epochs
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(scheduled / max(epochs - config.warmup_epochs, 1e-9), 1.0)))
+    if config.schedule == "step":
+        decays = int(scheduled / config.decay_epochs)
+    return config.gamma**decays
+
+
+def plateau_decays(losses: list[float], decay_epochs: int) -> int:
+    """How often the plateau schedule has lowered the rate after these mean validation losses, one per epoch: once per
+    `decay_epochs` epochs in a row without a loss below the lowest so far."""
+    decays, waited, lowest = 0, 0, math.inf
+    for loss in losses:
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(lowest, loss)
+        if waited == decay_epochs:
+            decays, waited = decays + 1, 0
+    return decays
