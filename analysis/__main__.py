@@ -10,7 +10,7 @@ from rich.console import Console
 from analysis.report import write_report
 from analysis.results import Results
 from analysis.summary import summary
-from analysis.terminal import best_trials_table
+from analysis.terminal import best_trials_table, published_table
 from analysis.trials import trials
 from datasets import InputError
 
@@ -42,6 +42,9 @@ def main(
     if experiment["demonstration"]:
         console.print("DEMONSTRATION DATA: drawn by a program; the scores say nothing about patients.", style="yellow")
     console.print(best_trials_table(trials(folder), experiment))
+    if (published := published_table(summary(folder))) is not None:
+        console.print()
+        console.print(published)
     console.print(f"\nReport: {report}", soft_wrap=True, markup=False, highlight=False)
 
 

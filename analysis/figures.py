@@ -22,6 +22,14 @@ BALANCED_LOSS = {
 }
 """Of a balance, where the loss in training is not over the images as they are, as the log loss beside it is."""
 
+HARDENED_LOSS = {
+    "label_smoothing": "against smoothed labels",
+    "mixup": "of mixed images",
+    "cutmix": "of mixed images",
+    "ema": "of weights before they are averaged",
+}
+"""Of a parameter that is switched on, where the loss in training is not that of what is validated."""
+
 
 def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure:
     """Losses and score of one trial per epoch: each fold thin, the mean over folds thick, its best epoch marked."""
@@ -145,8 +153,11 @@ def parameter_importances(results: Results, trials: pl.DataFrame) -> go.Figure:
 
 def _training(results: Results, number: int) -> str:
     """What the loss in training is, in words: not always the one that is validated."""
-    kind, balance = results.experiment["data"]["kind"], results.params(number).get("balance")
-    told = [words[key] for words, key in ((TRAINING_LOSS, kind), (BALANCED_LOSS, balance)) if key in words]
+    kind, params = results.experiment["data"]["kind"], results.params(number)
+    told = [
+        words[key] for words, key in ((TRAINING_LOSS, kind), (BALANCED_LOSS, params.get("balance"))) if key in words
+    ]
+    told += dict.fromkeys(words for name, words in HARDENED_LOSS.items() if params.get(name))
     return f"training ({'; '.join(told)})" if told else "training"
 
 

@@ -1,4 +1,4 @@
-"""What out-of-fold predictions say: confusion, recall per class, ROC curves per fold; of masks, how they are spread.
+"""What out-of-fold predictions say: confusion, scores per class, ROC curves per fold; of masks, how they are spread.
 
 N images (each as often as there are repeats), C classes; a predicted class is the one with the highest probability.
 """
@@ -23,17 +23,26 @@ def confusion_CC(targets_N: np.ndarray, probabilities_NC: np.ndarray) -> np.ndar
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
-def recalls(
+def of_each_class(
     targets_N: np.ndarray, probabilities_NC: np.ndarray, fold_N: np.ndarray
-) -> list[tuple[float | None, float | None]]:
-    """Per class the share of its images that is recognised: mean and standard deviation over the folds with some."""
-    right_N = probabilities_NC.argmax(1) == targets_N
-    over_folds = []
-    for index in range(probabilities_NC.shape[1]):
-        in_class = targets_N == index
-        folds = np.unique(fold_N[in_class])
-        over_folds.append(mean_std(float(right_N[in_class & (fold_N == fold)].mean()) for fold in folds))
-    return over_folds
+) -> list[dict[str, tuple[float | None, float | None]]]:
+    """Precision, recall and F1 of every class against the rest: mean and standard deviation over the folds that hold
+    it. Precision and F1 are 0 in a fold that never predicts it, as in `trainables.metrics`."""
+    folds = np.unique(fold_N)
+    confusion_FCC = np.stack(
+        [confusion_CC(targets_N[fold_N == fold], probabilities_NC[fold_N == fold]) for fold in folds]
+    )
+    hits_FC = confusion_FCC.diagonal(axis1=1, axis2=2)
+    true_FC, predicted_FC = confusion_FCC.sum(2), confusion_FCC.sum(1)
+    of_folds = {
+        "precision": hits_FC / np.maximum(predicted_FC, 1),
+        "recall": hits_FC / np.maximum(true_FC, 1),
+        "f1": 2 * hits_FC / np.maximum(true_FC + predicted_FC, 1),
+    }
+    return [
+        {name: mean_std(values_FC[true_FC[:, c] > 0, c].tolist()) for name, values_FC in of_folds.items()}
+        for c in range(confusion_FCC.shape[1])
+    ]
 
 
 def roc_curves(
@@ -66,10 +75,14 @@ def distribution(scores_N: np.ndarray) -> list[int]:
     return counts
 
 
-def worst(image_ids: pl.Series, scores: dict[str, np.ndarray], count: int) -> list[dict[str, Any]]:
-    """The images with the lowest first score, lowest first: image_id and scores, means over repeats."""
+def extremes(image_ids: pl.Series, scores: dict[str, np.ndarray], count: int) -> dict[str, list[dict[str, Any]]]:
+    """The `best` and the `worst` images by the first score, most extreme first: image_id and means over repeats."""
     by_image = pl.DataFrame({"image_id": image_ids, **scores}).group_by("image_id").agg(pl.col(*scores).mean())
-    return by_image.sort(next(iter(scores)), "image_id").head(count).to_dicts()
+    first = next(iter(scores))
+    return {
+        name: by_image.sort(first, "image_id", descending=[name == "best", False]).head(count).to_dicts()
+        for name in ("best", "worst")
+    }
 
 
 def _roc(positive_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

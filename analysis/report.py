@@ -19,16 +19,33 @@ from analysis import figures, prediction_figures
 from analysis.results import Results, Unavailable
 from analysis.summary import STATES, summary, summary_of
 from analysis.trials import best, trials
-from analysis.words import configuration_words, folds_words, metric_words, score_words, time_words
+from analysis.words import (
+    configuration_words,
+    folds_words,
+    metric_words,
+    reported_words,
+    score_words,
+    source_words,
+    time_words,
+)
 from datasets import InputError
+from trainables.metrics import STUDY
 
 __all__ = ["summary", "write_report"]
+
+OF_TARGETS = ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")
+"""Beside the metric that is searched by, what a page has room for of every target; all are in the summary."""
 
 
 def write_report(folder: Path) -> Path:
     """Writes trials.parquet, report.html and report.md into a results folder and returns the path of report.html."""
     results, table = Results.open(folder), trials(folder)
-    context = {"s": summary_of(results, table), "states": STATES, "folds": folds_words(results.experiment)}
+    context = {
+        "s": summary_of(results, table),
+        "states": STATES,
+        "folds": folds_words(results.experiment),
+        "of_targets": tuple(dict.fromkeys((results.experiment["metric"].removeprefix(STUDY), *OF_TARGETS))),
+    }
     winner = best(table, results.experiment["mode"])
     number, best_epoch = (winner["number"], winner["best_epoch"]) if winner else (-1, -1)
     of_predictions: tuple[Callable[[Results, int], go.Figure], ...] = (
@@ -93,12 +110,15 @@ _environment = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters |= {
+FILTERS: dict[str, Callable[..., str]] = {
     "cell": _cell,
     "configuration": lambda params: configuration_words(params, list(params)),
     "date": _date,
     "metric": metric_words,
+    "reported": lambda reported: reported_words(reported["reported"], reported["images"]),
     "score": lambda row: score_words(row["mean"], row["std"]),
     "signed": lambda row: score_words(row["mean"], row["std"], sign=True),
+    "source": source_words,
     "time": time_words,
 }
+_environment.filters |= FILTERS

@@ -17,7 +17,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import polars as pl
@@ -83,6 +83,25 @@ SINCE: dict[str, Any] = {
 """Keys of `Data` that came later, with what they were before there were any: old results still open."""
 
 
+class Reported(TypedDict):
+    """What the authors of a published configuration say of it."""
+
+    name: str
+    summary: str
+    metric: str
+    reported: float | None
+    """None: they give no figure."""
+    images: int | None
+    """On how many images; None: not stated."""
+    split: str
+    """Which images these were."""
+    epochs: int | None
+    """How many it was given; None: not stated."""
+    how: NotRequired[str]
+    """Of which epoch the figure is, and what chose it."""
+    note: str
+
+
 class Session(TypedDict):
     started: str
     command: str
@@ -115,6 +134,8 @@ class Experiment(TypedDict):
     fixed: dict[str, Any]
     data: Data
     machine: dict[str, Any]
+    published: NotRequired[list[Reported]]
+    """Of the configurations that run first; came later than the other keys."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 
 from analysis.importance import importances
-from analysis.predictions import EDGES, FPR_GRID, confusion_CC, distribution, recalls, roc_curves, worst
-from analysis.results import Finding, Results, Skipped, Unavailable
+from analysis.predictions import EDGES, FPR_GRID, confusion_CC, distribution, extremes, of_each_class, roc_curves
+from analysis.results import Finding, Reported, Results, Skipped, Unavailable
 from analysis.trials import METRICS, mean_std, ranked, std_of, trials
 from analysis.words import configuration_words, params_of, same, telling
+from trainables.metrics import STUDY
 
-TOP, WORST = 10, 5
+TOP, CASES = 10, 5
 NAMED = 3
 """Images of a finding that are named, of those that it counts."""
 TRIAL = (
@@ -33,13 +34,11 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
     experiment = results.experiment
     order = ranked(table, experiment["mode"]).with_row_index("rank", offset=1)
     unscored = table.filter(pl.col("score").is_null()).with_columns(rank=pl.lit(None, order["rank"].dtype))
-    is_published = pl.col("published").is_not_null()
     names = telling(table)
     top = [_trial(row, names) for row in order.head(TOP).iter_rows(named=True)]
-    published = [
-        _trial(row, names) for frame in (order, unscored) for row in frame.filter(is_published).iter_rows(named=True)
-    ]
     best = top[0] if top else None
+    published = pl.concat([order, unscored], how="diagonal").filter(pl.col("published").is_not_null())
+    tried = [_trial(row, names) for row in published.iter_rows(named=True)]
     return {
         "name": experiment["name"],
         "task": experiment["task"],
@@ -52,11 +51,15 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "scored": order.height,
         "best": best,
         "top": top,
-        "published": [row | {"gain": _gain(best, row, experiment["mode"])} for row in published],
+        "published": [
+            row | {"gain": _gain(best, row, experiment["mode"]), "reported": reported}
+            for row, reported in _beside_reported(tried, experiment.get("published", []), best)
+        ],
         "same_in_all_trials": same(table),
         "history": table.select("number", "published", "state", "score", "score_std", "epochs", "seconds").to_dicts(),
         "curve": results.curves(best["number"]).to_dicts() if best else [],
         "targets": _targets(results, best),
+        "studies": _studies(best),
         "sources": _sources(results, best),
         "predictions": _predictions(results, best),
         "importances": _importances(results, table),
@@ -100,6 +103,33 @@ def _gain(best: dict[str, Any] | None, other: dict[str, Any], mode: str) -> dict
     return {"mean": mean, "std": std}
 
 
+def _beside_reported(
+    tried: list[dict[str, Any]], recorded: list[Reported], best: dict[str, Any] | None
+) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Each published configuration with what its authors say of it, and that score as it was reproduced here and of the
+    best trial: both at the best epoch of the metric that was searched by. Those that no trial has tried come last.
+
+    None where the record says nothing of it, as those of older searches.
+    """
+    says = {entry["name"]: entry for entry in recorded}
+    nothing: dict[str, Any] = dict.fromkeys(TRIAL) | {"metrics": {}, "configuration": "", "params": {}}
+    untried = [name for name in says if name not in {row["published"] for row in tried}]
+    rows = [*tried, *(nothing | {"published": name, "state": "not tried"} for name in untried)]
+    return [
+        (
+            row,
+            None
+            if (said := says.get(row["published"])) is None
+            else {
+                **said,
+                "reproduced": row["metrics"].get(said["metric"]),
+                "best_found": best["metrics"].get(said["metric"]) if best else None,
+            },
+        )
+        for row in rows
+    ]
+
+
 def _targets(results: Results, best: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Each target's own metrics in the best trial, the same of all; empty where there is only one target."""
     data = results.experiment["data"]
@@ -114,6 +144,14 @@ def _targets(results: Results, best: dict[str, Any] | None) -> list[dict[str, An
         {**target, "metrics": {name: best["metrics"].get(f"{name}:{target['name']}", unknown) for name in told}}
         for target in targets
     ]
+
+
+def _studies(best: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Each metric of the best trial over images and over studies; empty where no studies are known."""
+    of = best["metrics"] if best else {}
+    names = [name.removeprefix(STUDY) for name in of if name.startswith(STUDY)]
+    unknown = {"mean": None, "std": None}
+    return [{"metric": name, "images": of.get(name, unknown), "studies": of[f"{STUDY}{name}"]} for name in names]
 
 
 def _sources(results: Results, best: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -136,26 +174,33 @@ def _predictions(results: Results, best: dict[str, Any] | None) -> dict[str, Any
 
 
 def _of_masks(results: Results, number: int) -> dict[str, Any]:
-    """How the images' Dice is spread, and the images with the lowest."""
+    """How the images' Dice is spread, and the images with the highest and the lowest."""
     dice_N, iou_N = results.predictions(number, ["dice", "iou"]).T
     return {
         "dice": {"edges": EDGES.tolist(), "images": distribution(dice_N), "median": float(np.median(dice_N))},
-        "worst": worst(results.folds["image_id"], {"dice": dice_N, "iou": iou_N}, WORST),
+        **extremes(results.folds["image_id"], {"dice": dice_N, "iou": iou_N}, CASES),
     }
 
 
 def _of_classes(results: Results, number: int) -> dict[str, Any]:
-    """Images per true (row) and predicted (column) class of the first target, and each class's recall."""
+    """Images per true (row) and predicted (column) class of the first target, and what each class scores."""
     probabilities_NC = results.out_of_fold(number)
-    means_stds = recalls(results.targets, probabilities_NC, results.validated_in)
+    confusion = confusion_CC(results.targets, probabilities_NC)
+    own_scores = of_each_class(results.targets, probabilities_NC, results.validated_in)
     rates, areas = roc_curves(results.targets, probabilities_NC, results.validated_in)
+    repeats = results.experiment["data"]["repeats"]
     return {
         "classes": results.classes,
         "roc": {"false_positive_rate": FPR_GRID.tolist(), "true_positive_rate_of_fold": rates.tolist(), "areas": areas},
-        "confusion": confusion_CC(results.targets, probabilities_NC).tolist(),
-        "recall": {
-            name: {"mean": mean, "std": std} for name, (mean, std) in zip(results.classes, means_stds, strict=True)
-        },
+        "confusion": confusion.tolist(),
+        "of_each_class": [
+            {
+                "name": name,
+                "images": int(confusion[index].sum()) // repeats,
+                **{score: {"mean": mean, "std": std} for score, (mean, std) in own_scores[index].items()},
+            }
+            for index, name in enumerate(results.classes)
+        ],
     }
 
 

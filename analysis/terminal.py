@@ -1,4 +1,6 @@
-"""The table of the best trials, for both command lines."""
+"""The tables of the best trials and of the published configurations, for both command lines."""
+
+from typing import Any
 
 import polars as pl
 from rich.table import Table
@@ -11,6 +13,7 @@ from analysis.words import (
     folds_words,
     metric_words,
     params_of,
+    reported_words,
     same,
     score_words,
     telling,
@@ -53,6 +56,44 @@ def best_trials_table(trials: pl.DataFrame, experiment: Experiment, top: int = 1
             style="bold" if rank == 0 else None,
         )
     return table
+
+
+def published_table(summary: dict[str, Any]) -> Table | None:
+    """What was reported of every published configuration, what it scored here, and the best trial: readable from 80
+    columns on. None where no configuration has a figure of its authors. `summary`: that of `analysis.summary`."""
+    rows = [row for row in summary["published"] if row["reported"]]
+    if not rows:
+        return None
+    table = Table(
+        title="Against the published configurations",
+        caption="reproduced, best found: mean ± standard deviation over the folds of this search; on other images and "
+        "often for fewer epochs than reported.",
+        box=None,
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+    )
+    table.add_column("configuration", overflow="fold", ratio=1, min_width=16)
+    table.add_column("score")
+    table.add_column("reported", justify="right")
+    table.add_column("reproduced", justify="right", no_wrap=True)
+    table.add_column("best found", justify="right", no_wrap=True)
+    for row in rows:
+        reported = row["reported"]
+        reproduced = row["state"] if reported["reproduced"] is None else _mean_std_words(reported["reproduced"])
+        table.add_row(
+            Text(row["published"]),
+            metric_words(reported["metric"]),
+            reported_words(reported["reported"], reported["images"]),
+            reproduced,
+            _mean_std_words(reported["best_found"]),
+        )
+    return table
+
+
+def _mean_std_words(values: dict[str, float | None] | None) -> str:
+    return "–" if values is None else score_words(values["mean"], values["std"])
 
 
 def _caption(trials: pl.DataFrame, experiment: Experiment) -> str:

@@ -3,7 +3,8 @@
 Every frame has the columns of `SCHEMA`, `METRICS` (mean and standard deviation over folds) and `PARAMETERS` with the
 same types, so that frames of several experiments stack with `pl.concat(frames, how="diagonal")`. A metric or parameter
 that is not listed here becomes a further column: of numbers, truth values or text; anything else as JSON text. Where
-there are several targets, each has its own metrics, `accuracy:side` and `accuracy_std:side`.
+there are several targets, each has its own metrics, `accuracy:side` and `accuracy_std:side`; where there are studies,
+they have theirs, `study_accuracy` and `study_accuracy_std`.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from analysis.results import Mode, Results, finite, reports
+from trainables.metrics import OF_CLASSES, OF_MASKS
 
 SCHEMA: dict[str, pl.DataType] = {
     "number": pl.Int64(),
@@ -32,27 +34,51 @@ SCHEMA: dict[str, pl.DataType] = {
     "total_parameters": pl.Int64(),
     "error": pl.String(),
 }
-METRICS = ("auroc", "accuracy", "balanced_accuracy", "f1", "dice", "iou", "log_loss")
+METRICS = tuple(dict.fromkeys((*OF_CLASSES, *OF_MASKS)))
 PARAMETERS: dict[str, pl.DataType] = {
     "model": pl.String(),
     "image_size_px": pl.Int64(),
     "learning_rate": pl.Float64(),
     "batch_size": pl.Int64(),
+    "accumulate": pl.Int64(),
     "optimizer": pl.String(),
+    "momentum": pl.Float64(),
     "weight_decay": pl.Float64(),
     "schedule": pl.String(),
+    "gamma": pl.Float64(),
+    "decay_epochs": pl.Int64(),
     "warmup_epochs": pl.Float64(),
+    "epochs": pl.Int64(),
     "patience": pl.Int64(),
+    "head_epochs": pl.Int64(),
+    "head_learning_rate": pl.Float64(),  # null: as later
+    "head_batch_size": pl.Int64(),  # null: as later
+    "body_rate": pl.Float64(),
+    "label_smoothing": pl.Float64(),
+    "mixup": pl.Float64(),
+    "cutmix": pl.Float64(),
+    "ema": pl.Float64(),
     "dense_widths": pl.List(pl.Int64()),
     "dense_batch_norm": pl.Boolean(),
     "dropout": pl.Float64(),
+    "last_dropout": pl.Float64(),  # null: as the others
     "pooling": pl.String(),
     "unfrozen_layers": pl.Int64(),  # null: the whole network
     "batch_norm": pl.Boolean(),
+    "width": pl.Int64(),  # null: the model's own
+    "depth": pl.Int64(),  # null: the model's own
+    "body_dropout": pl.Float64(),
+    "activation": pl.String(),
+    "pool_first": pl.Boolean(),
+    "defaults": pl.String(),
     "flip": pl.Boolean(),
+    "vertical_flip": pl.Boolean(),
     "rotation_deg": pl.Float64(),
     "zoom": pl.Float64(),
+    "brightness": pl.Float64(),
     "contrast": pl.Float64(),
+    "noise": pl.Float64(),
+    "intensity_percentile": pl.Float64(),
     "balance": pl.String(),
     "oversample_to": pl.Int64(),  # null: as many as the largest class of the fold, or not oversampled
     "auxiliary_weight": pl.Float64(),

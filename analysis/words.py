@@ -5,24 +5,27 @@ from typing import Any
 
 import polars as pl
 
-from analysis.results import Experiment
+from analysis.results import Experiment, Reported
+from trainables.metrics import STUDY
 
-METRIC_WORDS = {
-    "auroc": "AUROC",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "F1",
-    "dice": "Dice",
-    "iou": "IoU",
-    "log_loss": "log loss",
-}
+METRIC_WORDS = {"auroc": "AUROC", "f1": "F1", "cohen_kappa": "Cohen's kappa", "dice": "Dice", "iou": "IoU"}
 PARAMETER = "param."
+
+UNUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "momentum": ("optimizer", ("adam", "adamw")),
+    "gamma": ("schedule", ("constant", "cosine")),
+    "decay_epochs": ("schedule", ("constant", "cosine")),
+    "head_learning_rate": ("head_epochs", (0,)),
+    "head_batch_size": ("head_epochs", (0,)),
+}
+"""Parameters that do nothing where another one has one of these values."""
 
 
 def metric_words(metric: str) -> str:
-    """`balanced accuracy`, and that of one of several targets `balanced accuracy of side`."""
+    """`balanced accuracy`, that of one of several targets `balanced accuracy of side`, `accuracy over studies`."""
     name, _, target = metric.partition(":")
-    words = METRIC_WORDS.get(name, name.replace("_", " "))
+    own = name.removeprefix(STUDY)
+    words = METRIC_WORDS.get(own, own.replace("_", " ")) + (" over studies" if own != name else "")
     return f"{words} of {target}" if target else words
 
 
@@ -39,6 +42,19 @@ def score_words(mean: float | None, std: float | None, sign: bool = False) -> st
         return "no score"
     spread = "unknown" if std is None else f"{std:.3f}"
     return f"{mean:+.3f} ± {spread}" if sign else f"{mean:.3f} ± {spread}"
+
+
+def reported_words(value: float | None, images: int | None = None) -> str:
+    """`0.815 on 81 images`: the figure of a report, which has no spread, with what tells how sure it can be."""
+    if value is None:
+        return "no figure"
+    return f"{value:.3f}" + (f" on {images:,} images" if images is not None else "")
+
+
+def source_words(reported: Reported) -> str:
+    """What its authors say of a figure: `the 25 % held out; 331 epochs; last epoch. 0.3333 is 8 of 24`."""
+    said = [reported["split"], f"{reported['epochs']:,} epochs" if reported["epochs"] else "", reported.get("how", "")]
+    return ". ".join(sentence for sentence in ("; ".join(filter(None, said)), reported["note"]) if sentence)
 
 
 def time_words(seconds: float | None) -> str:
@@ -65,25 +81,61 @@ def telling(trials: pl.DataFrame) -> list[str]:
 
 
 def same(trials: pl.DataFrame) -> dict[str, Any]:
-    """The other parameters, with the values that they have in all trials."""
+    """The other parameters, with the values that they have in all trials, as far as they are switched on."""
     known = trials.filter(pl.col("param.model").is_not_null())
     params = params_of(known.row(0, named=True)) if known.height else {}
     differing = telling(trials)
-    return {name: value for name, value in params.items() if name not in differing}
+    equal = {name: value for name, value in params.items() if name not in differing}
+    return {name: value for name, value in equal.items() if _word(name, value) and not _unused(name, equal)}
 
 
 def configuration_words(params: dict[str, Any], names: Sequence[str]) -> str:
     """`mobilenetv2_100, lr 1e-4, dense 128, last 20 layers`: the named parameters, as far as they are switched on."""
     if all(value is None for value in params.values()):
         return "not known yet"
-    return ", ".join(word for name in names if name in params and (word := _word(name, params[name])))
+    shown = [name for name in names if name in params and not _unused(name, params)]
+    return ", ".join(word for name in shown if (word := _word(name, params[name])))
+
+
+def _unused(name: str, params: dict[str, Any]) -> bool:
+    other, values = UNUSED.get(name, ("", ()))
+    return other in params and params[other] in values
 
 
 def _word(name: str, value: Any) -> str:
+    """Empty where a parameter is switched off, or at the value that it had before it could be chosen."""
     match name, value:
         case "unfrozen_layers", None:
             return "all layers"
         case _, None:
+            return ""
+        case "balance", "none":
+            return ""
+        case ("activation", "relu") | ("defaults", "torch"):
+            return ""
+        case (("accumulate" | "auxiliary_weight" | "body_rate"), 1) | ("momentum", 0.9):
+            return ""
+        case ("gamma", 0.5) | ("decay_epochs", 3):
+            return ""
+        case (
+            (
+                "weight_decay"
+                | "warmup_epochs"
+                | "head_epochs"
+                | "label_smoothing"
+                | "mixup"
+                | "cutmix"
+                | "ema"
+                | "body_dropout"
+                | "rotation_deg"
+                | "zoom"
+                | "brightness"
+                | "contrast"
+                | "noise"
+                | "intensity_percentile"
+            ),
+            0,
+        ):
             return ""
         case (("model" | "optimizer"), _):
             return str(value)
@@ -91,36 +143,66 @@ def _word(name: str, value: Any) -> str:
             return f"{value} px"
         case "learning_rate", _:
             return f"lr {_short(value)}"
-        case "weight_decay", _:
-            return f"decay {_short(value)}" if value else ""
         case "batch_size", _:
             return f"batch {value}"
-        case "warmup_epochs", _:
-            return f"warm-up {_short(value)}" if value else ""
+        case "accumulate", _:
+            return f"in {value} parts"
+        case "weight_decay", _:
+            return f"decay {_short(value)}"
         case "schedule", _:
             return f"{value} rate"
+        case "gamma", _:
+            return f"rate × {_short(value)}"
+        case "decay_epochs", _:
+            return f"every {value} epochs" if value > 1 else "every epoch"
+        case "warmup_epochs", _:
+            return f"warm-up {_short(value)}"
+        case "epochs", _:
+            return f"{value} epochs at most"
+        case "head_epochs", _:
+            return f"head alone for {value} epoch{'s' * (value > 1)}"
+        case "head_learning_rate", _:
+            return f"at lr {_short(value)}"
+        case "head_batch_size", _:
+            return f"with batch {value}"
+        case "body_rate", _:
+            return f"rate × {_short(value)} in the body"
+        case "ema", _:
+            return f"averaged weights {value}"
         case "dense_widths", _:
             return f"dense {'-'.join(map(str, value))}" if len(value) else "no dense layer"
         case "dense_batch_norm", _:
             return "batch norm" if value else ""
-        case "batch_norm", _:
-            return "batch norm in the body" if value else ""
-        case "balance", _:
-            return "" if value == "none" else value.replace("_", " ")
-        case "oversample_to", _:
-            return f"to {value} per class"
-        case "auxiliary_weight", 1:
-            return ""
+        case "last_dropout", _:
+            return f"last dropout {_short(value)}"
+        case "pooling", "flatten":
+            return "flattened"
         case "pooling", _:
             return f"{value} pool"
         case "unfrozen_layers", 0:
             return "head only"
         case "unfrozen_layers", _:
             return f"last {value} layers" if value > 1 else "last layer"
+        case "batch_norm", _:
+            return "batch norm in the body" if value else ""
+        case "body_dropout", _:
+            return f"dropout {_short(value)} in the body"
+        case "activation", _:
+            return f"{value} in the body"
+        case "defaults", _:
+            return f"{value.capitalize()}' defaults"
         case "rotation_deg", _:
-            return f"rotate ±{_short(value)}°" if value else ""
-        case (("zoom" | "contrast"), _):
-            return f"{name} ±{_short(value)}" if value else ""
+            return f"rotate ±{_short(value)}°"
+        case (("zoom" | "brightness" | "contrast"), _):
+            return f"{name} ±{_short(value)}"
+        case "noise", _:
+            return f"noise to {_short(value)}"
+        case "intensity_percentile", _:
+            return f"stretch from {_short(value)} %"
+        case "balance", _:
+            return value.replace("_", " ")
+        case "oversample_to", _:
+            return f"to {value} per class"
         case _, bool():
             return name.replace("_", " ") if value else ""
         case _, float():

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
 
 from analysis import Results, best_trials_table, summary, trials, write_report
 from analysis.figures import learning_curves
 from analysis.prediction_figures import roc
-from analysis.predictions import roc_curves, worst
+from analysis.predictions import extremes, of_each_class, roc_curves
 from analysis.results import SINCE
+from analysis.trials import PARAMETERS
 from analysis.words import configuration_words, folds_words, metric_words, params_of
 from datasets.folds import Folds, leave_one_source_out
-from tests.results_folder import Wanted, build, build_from
+from tests.results_folder import Wanted, build, build_from, change
 from tests.small import (
     small_config,
     small_dataset,
@@ -27,6 +31,7 @@ from tests.small import (
 from tests.test_analysis_report import Loads
 from trainables.config import TrialConfig
 from trainables.lockstep import Lockstep
+from trainables.metrics import OF_CLASSES
 
 DROPPED = [{"path": f"memes/{i:03d}.png", "reason": f"contaminant: like memes/{i % 2}.png"} for i in range(50)]
 FINDINGS = [
@@ -72,7 +77,7 @@ def shown(folder: Path) -> tuple[str, str]:
 def test_masks_have_their_dice_in_place_of_confusion_and_recall(masks: Path) -> None:
     told = summary(masks)
     json.dumps(told, allow_nan=False)
-    assert set(told["predictions"]) == {"dice", "worst"}
+    assert set(told["predictions"]) == {"dice", "best", "worst"}
     assert sum(told["predictions"]["dice"]["images"]) == 2 * 36, "each image once per repeat"
     page, markdown = shown(masks)
     for text in (page, markdown):
@@ -86,16 +91,20 @@ def test_masks_have_their_dice_in_place_of_confusion_and_recall(masks: Path) -> 
     assert "Every image once per repeat" in page
 
 
-def test_the_worst_images_are_named_with_their_mean_over_repeats(masks: Path) -> None:
+def test_the_best_and_worst_images_are_named_with_their_mean_over_repeats(masks: Path) -> None:
     results, told = Results.open(masks), summary(masks)
     dice = results.predictions(0, ["dice"])[:, 0].reshape(2, 36).mean(0)
-    lowest = told["predictions"]["worst"]
-    assert len(lowest) == 5
-    assert [image["dice"] for image in lowest] == pytest.approx(np.sort(dice)[:5])
     ids = results.folds["image_id"].to_list()
-    assert all(image["dice"] == pytest.approx(dice[ids.index(image["image_id"])]) for image in lowest)
     page, markdown = shown(masks)
-    assert all(image["image_id"] in page and image["image_id"] in markdown for image in lowest)
+    for name, expected in (("best", -np.sort(-dice)[:5]), ("worst", np.sort(dice)[:5])):
+        cases = told["predictions"][name]
+        assert [image["dice"] for image in cases] == pytest.approx(expected.tolist())
+        assert all(image["dice"] == pytest.approx(dice[ids.index(image["image_id"])]) for image in cases)
+        assert f"The {name} images" in page
+        for image in cases:
+            row = f"| {image['image_id']} | {image['dice']:.3f} | {image['iou']:.3f} |"
+            assert row in markdown
+            assert row.replace("|", "").replace(" ", "") in page.replace("\n", "")
 
 
 def test_the_table_of_a_trial_with_masks_has_its_scores_and_no_others(masks: Path) -> None:
@@ -136,7 +145,9 @@ def test_each_target_has_its_own_metrics_and_the_first_its_confusion(several: Pa
         assert "Each target" in text
         assert "trained along, not scored" in text
         for metrics in of.values():
-            assert all(f"{one['mean']:.3f} ± {one['std']:.3f}" in text for one in metrics.values())
+            told_of = [metrics[name] for name in ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")]
+            assert all(f"{one['mean']:.3f} ± {one['std']:.3f}" in text for one in told_of)
+    assert set(of["shade"]) == set(OF_CLASSES), "the summary has them all"
 
 
 def test_a_target_without_auroc_shifts_no_column(tmp_path: Path) -> None:
@@ -200,6 +211,23 @@ def test_a_training_loss_that_is_balanced_says_so(tmp_path: Path, balance: str, 
     assert f"mean over folds, {words}" in names
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"label_smoothing": 0.1}, "training (against smoothed labels)"),
+        ({"mixup": 0.2, "cutmix": 1.0}, "training (of mixed images)"),
+        ({"ema": 0.99}, "training (of weights before they are averaged)"),
+        ({"label_smoothing": 0.0, "mixup": 0.0, "ema": 0.0}, "training"),
+    ],
+)
+def test_a_training_loss_that_is_not_the_one_validated_says_why(tmp_path: Path, changed: dict, words: str) -> None:
+    folder = build(tmp_path, Wanted(trials=1, published=0, failed=0, max_epochs=1))
+    params = json.loads((folder / "trials/0000/reports.jsonl").read_text().splitlines()[-1])["params"]
+    change(folder, 0, params=params | changed)
+    names = [trace.name for trace in learning_curves(Results.open(folder), 0, 1).data]
+    assert f"mean over folds, {words}" in names
+
+
 def test_of_several_targets_the_training_loss_says_both(tmp_path: Path) -> None:
     folder = trained(tmp_path, small_multitask(), "auroc", small_config(balance="class_weights"))
     names = [trace.name for trace in learning_curves(Results.open(folder), 0, 1).data]
@@ -259,10 +287,120 @@ def test_words_of_folds_and_metrics() -> None:
     assert folds_words({"folds": 4, "data": data}) == "4 folds, one per source"  # type: ignore[typeddict-item]
     assert metric_words("balanced_accuracy:side") == "balanced accuracy of side"
     assert metric_words("iou") == "IoU"
+    assert metric_words("study_cohen_kappa") == "Cohen's kappa over studies"
 
 
-def test_of_equally_bad_images_the_first_by_name() -> None:
+def test_of_equal_images_the_first_by_name() -> None:
     scores = {"dice": np.array([0.5, 0.1, 0.1, 0.9])}
-    assert worst(pl.Series(["d", "c", "b", "a"]), scores, 2) == [
-        {"image_id": "b", "dice": 0.1}, {"image_id": "c", "dice": 0.1}
-    ]  # fmt: skip
+    found = extremes(pl.Series(["d", "c", "b", "a"]), scores, 2)
+    assert found["worst"] == [{"image_id": "b", "dice": 0.1}, {"image_id": "c", "dice": 0.1}]
+    assert found["best"] == [{"image_id": "a", "dice": 0.9}, {"image_id": "d", "dice": 0.5}]
+
+
+# --- classes and studies
+
+
+@given(st.integers(2, 5), st.integers(0, 10**6))
+def test_the_scores_of_each_class_are_those_of_scikit_learn_over_the_folds_that_hold_it(classes, seed) -> None:
+    rng = np.random.default_rng(seed)
+    targets, fold = rng.integers(0, classes, 40), np.arange(40) % 3
+    probabilities = rng.random((40, classes))
+    found = of_each_class(targets, probabilities, fold)
+    predicted = probabilities.argmax(1)
+    per_fold = [
+        sk.precision_recall_fscore_support(
+            targets[fold == f], predicted[fold == f], labels=range(classes), zero_division=0
+        )
+        for f in range(3)
+    ]
+    for c in range(classes):
+        for index, name in enumerate(("precision", "recall", "f1")):
+            values = [one[index][c] for one in per_fold if one[3][c] > 0]
+            mean, std = found[c][name]
+            assert mean == (pytest.approx(np.mean(values)) if values else None)
+            assert std == (pytest.approx(np.std(values, ddof=1)) if len(values) > 1 else None)
+
+
+def test_each_class_has_its_images_once_whatever_the_repeats(tmp_path: Path) -> None:
+    folder = trained(tmp_path, small_dataset(classes=3), "accuracy", small_config(), k=2, repeats=2)
+    rows = summary(folder)["predictions"]["of_each_class"]
+    assert [(row["name"], row["images"]) for row in rows] == [("a", 16), ("b", 16), ("c", 16)]
+    page, markdown = shown(folder)
+    for row in rows:
+        cells = [f"{row[name]['mean']:.3f} ± {row[name]['std']:.3f}" for name in ("precision", "recall", "f1")]
+        assert f"| {row['name']} | 16 | {' | '.join(cells)} |" in markdown
+        assert f"{row['name']}16{''.join(cells)}" in page.replace("\n", "")
+
+
+def test_studies_are_scored_beside_their_images(tmp_path: Path) -> None:
+    dataset = small_dataset()
+    pairs = [f"study{i // 4}{i % 2}" for i in range(48)]  # two images of one class
+    table = dataset.table.with_columns(study=pl.Series(pairs), group=pl.Series(pairs))
+    folder = trained(tmp_path, dataclasses.replace(dataset, table=table), "study_auroc", small_config())
+    told = summary(folder)
+    of = {row["metric"]: row for row in told["studies"]}
+    assert set(of) == set(OF_CLASSES)
+    assert of["auroc"]["studies"]["mean"] == told["best"]["score"]
+    assert of["accuracy"]["images"] == told["best"]["metrics"]["accuracy"]
+    assert trials(folder)["study_accuracy"][0] == of["accuracy"]["studies"]["mean"]
+    for text in shown(folder):
+        assert "AUROC over studies" in text
+        assert f"{of['log_loss']['studies']['mean']:.3f} ± {of['log_loss']['studies']['std']:.3f}" in text
+
+
+def test_where_no_studies_are_known_nothing_is_said_of_them(several: Path) -> None:
+    assert summary(several)["studies"] == []
+    assert all("tudies" not in text for text in shown(several))
+
+
+# --- words of configurations
+
+
+def test_the_table_has_a_column_of_every_parameter() -> None:
+    assert set(PARAMETERS) >= {field.name for field in dataclasses.fields(TrialConfig)}
+
+
+def test_a_parameter_that_is_switched_off_has_no_word() -> None:
+    plain = TrialConfig(model="m", image_size_px=8, learning_rate=1e-3, batch_size=4).params()
+    assert configuration_words(plain, list(plain)) == (
+        "m, 8 px, lr 1e-3, batch 4, adam, constant rate, patience 30, no dense layer, dropout 0, avg pool, all layers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"optimizer": "sgd", "momentum": 0.5}, "sgd, momentum 0.5"),
+        ({"schedule": "step", "gamma": 0.2, "decay_epochs": 20}, "step rate, rate × 0.2, every 20 epochs"),
+        ({"accumulate": 2}, "in 2 parts"),
+        (
+            {"head_epochs": 5, "head_learning_rate": 1e-4, "head_batch_size": 128},
+            "head alone for 5 epochs, at lr 1e-4, with batch 128",
+        ),
+        ({"body_rate": 0.1}, "rate × 0.1 in the body"),
+        ({"label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0}, "label smoothing 0.1, mixup 0.2, cutmix 1"),
+        ({"ema": 0.999}, "averaged weights 0.999"),
+        ({"width": 32, "depth": 3, "body_dropout": 0.4}, "width 32, depth 3, dropout 0.4 in the body"),
+        ({"activation": "sigmoid", "pool_first": True}, "sigmoid in the body, pool first"),
+        ({"defaults": "keras"}, "Keras' defaults"),
+        ({"vertical_flip": True, "brightness": 0.2, "noise": 0.05}, "vertical flip, brightness ±0.2, noise to 0.05"),
+        ({"intensity_percentile": 5.0}, "stretch from 5 %"),
+    ],
+)
+def test_a_parameter_that_is_switched_on_has_its_word(chosen, words) -> None:
+    params = TrialConfig(**{"model": "m", "image_size_px": 8, "learning_rate": 1e-3, "batch_size": 4} | chosen).params()
+    assert configuration_words(params, list(chosen)) == words
+
+
+def test_what_does_nothing_beside_another_choice_has_no_word() -> None:
+    idle = {"momentum": 0.5, "gamma": 0.2, "decay_epochs": 20, "head_learning_rate": 1e-4, "head_batch_size": 128}
+    params = small_config(**idle).params()
+    assert configuration_words(params, list(idle)) == ""
+    assert configuration_words(params | {"schedule": "plateau"}, list(idle)) == "rate × 0.2, every 20 epochs"
+
+
+def test_what_is_the_same_in_all_trials_leaves_out_what_is_switched_off(several: Path) -> None:
+    equal = summary(several)["same_in_all_trials"]
+    assert not {"ema", "mixup", "momentum", "gamma", "width", "flip", "balance", "last_dropout"} & set(equal)
+    assert equal["learning_rate"] == 3e-3
+    assert equal["unfrozen_layers"] is None, "all layers is a word"

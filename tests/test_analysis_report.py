@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from analysis import Results, best_trials_table, ranked, summary, trials, write_report
+from analysis import Results, best_trials_table, published_table, ranked, summary, trials, write_report
 from analysis.__main__ import app
 from datasets import InputError
 from tests.results_folder import Wanted, build, change
@@ -148,6 +148,100 @@ def test_the_gain_is_paired_and_positive_where_the_best_trial_is_better(tmp_path
     assert worse["gain"]["mean"] == pytest.approx(differences.mean())
     assert worse["gain"]["mean"] > 0
     assert worse["gain"]["std"] == pytest.approx(differences.std(ddof=1))
+
+
+# --- what was reported
+
+
+REPORTED = [
+    {"name": "svendsen2025-model1", "summary": "a small CNN", "metric": "accuracy", "reported": 0.8148, "images": 81,
+     "split": "held out <25 %>", "epochs": 331, "how": "best epoch by its loss", "note": "one image is 1.23 points"},
+    {"name": "svendsen2025-model2", "summary": "a MobileNet", "metric": "accuracy", "reported": None, "images": None,
+     "split": "not stated", "epochs": None, "note": ""},
+    {"name": "svendsen2025-model9", "summary": "never proposed", "metric": "dice", "reported": 0.5, "images": 1850,
+     "split": "", "epochs": 2, "note": ""},
+]  # fmt: skip
+
+
+@pytest.fixture
+def recorded(folder: Path) -> Path:
+    file = folder / "experiment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"published": REPORTED}))
+    return folder
+
+
+def test_a_published_figure_stands_beside_the_reproduced_one_in_its_own_metric(recorded: Path) -> None:
+    told = summary(recorded)
+    json.dumps(told, allow_nan=False)
+    rows = {row["published"]: row for row in told["published"]}
+    assert list(rows)[-1] == "svendsen2025-model9"
+    first = rows["svendsen2025-model1"]
+    folds = json.loads((recorded / "trials/0000/reports.jsonl").read_text().splitlines()[-1])["folds"]["accuracy"]
+    assert first["reported"]["reported"] == 0.8148
+    assert first["reported"]["reproduced"] == {
+        "mean": pytest.approx(np.mean(folds)), "std": pytest.approx(np.std(folds, ddof=1))
+    }  # fmt: skip
+    assert first["reported"]["best_found"] == told["best"]["metrics"]["accuracy"]
+    assert first["score"] == trials(recorded)["auroc"][0], "and in the metric that was searched by"
+
+
+def test_a_published_configuration_that_was_not_tried_is_told_without_a_score(recorded: Path) -> None:
+    row = summary(recorded)["published"][-1]
+    assert (row["state"], row["number"], row["score"], row["gain"]) == ("not tried", None, None, None)
+    assert (row["reported"]["reproduced"], row["reported"]["best_found"]) == (None, None), "nothing here has a Dice"
+
+
+def test_every_page_has_what_was_reported(recorded: Path) -> None:
+    told = summary(recorded)
+    report = write_report(recorded)
+    page, markdown = Loads(report.read_text()).shown, report.with_suffix(".md").read_text()
+    console = Console(width=120)
+    table = published_table(told)
+    assert table is not None
+    with console.capture() as captured:
+        console.print(table)
+    reproduced = told["published"][0]["reported"]["reproduced"]
+    for text in (page, markdown, captured.get()):
+        assert "reproduced" in text
+        assert "0.815 on 81 images" in text
+        assert "no figure" in text
+        assert "0.500 on 1,850 images" in text
+        assert "svendsen2025-model9" in text
+        assert f"{reproduced['mean']:.3f} ± {reproduced['std']:.3f}" in text
+    for text, split in ((page, "held out <25 %>"), (markdown, "held out &lt;25 %>")):
+        assert f"{split}; 331 epochs; best epoch by its loss. one image is 1.23 points" in text
+        assert "never proposed" in text
+    (row,) = [line for line in markdown.splitlines() if "svendsen2025-model9" in line]
+    (head,) = [line for line in markdown.splitlines() if line.startswith("| configuration | score | reported")]
+    assert row.count("|") == head.count("|")
+    printed = CliRunner().invoke(app, [str(recorded)]).stdout
+    assert "Against the published configurations" in printed
+
+
+def test_records_without_what_was_reported_still_make_a_page(folder: Path) -> None:
+    told = summary(folder)
+    assert [row["reported"] for row in told["published"]] == [None, None]
+    assert published_table(told) is None
+    report = write_report(folder)
+    for text in (Loads(report.read_text()).shown, report.with_suffix(".md").read_text()):
+        assert "Against the published configurations" in text
+        assert "reproduced" not in text
+
+
+def test_where_nothing_was_searched_no_search_is_said_to_have_found_nothing(tmp_path: Path) -> None:
+    folder = build(tmp_path, Wanted(trials=2, published=2, failed=0, max_epochs=1))
+    page = Loads(write_report(folder).read_text()).shown
+    assert "Only published configurations ran." in page
+    assert "found nothing better" not in page
+
+
+def test_the_terminal_table_of_published_configurations_fits_100_columns(recorded: Path) -> None:
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(published_table(summary(recorded)))
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert not any("…" in line for line in lines)
 
 
 # --- the command line

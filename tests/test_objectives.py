@@ -69,6 +69,24 @@ def test_the_loss_is_the_mean_of_scored_targets_and_a_share_of_the_others():
         assert loss.item() == pytest.approx(((height + side) / 2 + weight * size).item())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_smoothing_spreads_a_share_of_the_truth_over_the_classes(smoothing):
+    for dataset, classes in ((small_dataset(), 2), (small_dataset(classes=4), 4)):
+        found = objective(dataset, small_config())
+        logits, targets = torch.randn(48, found.outputs), torch.from_numpy(found.targets)
+        logits_BC = torch.cat([torch.zeros(48, 1), logits], dim=1) if classes == 2 else logits
+        truth_BC = F.one_hot(targets[:, 0], classes) * (1 - smoothing) + smoothing / classes
+        expected = -(truth_BC * logits_BC.log_softmax(1)).sum(1)
+        losses = found.losses(logits, targets, smoothing)
+        torch.testing.assert_close(losses[:, 0], expected)
+        assert smoothing or torch.equal(losses, found.losses(logits, targets))
+
+
+def test_masks_are_not_smoothed_and_say_so():
+    with pytest.raises(InputError, match=r"label_smoothing=0.1: it must be 0 for segmentation"):
+        objective(small_segmentation(), small_config(label_smoothing=0.1))
+
+
 def test_the_score_is_the_mean_of_scored_targets_and_each_has_its_own():
     found = objective(MULTITASK, small_config())
     rows = np.arange(6, 40)

@@ -41,10 +41,12 @@ class Objective(Protocol):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `scores` gives: `log_loss`, `trainables.metrics.metrics_of` the kind, and more of the targets."""
+        """What `scores` gives: `log_loss`, `trainables.metrics.metrics_of` the kind (those of studies where the images
+        say theirs), and more of the targets."""
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The loss of every image and target, (B, T)."""
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        """The loss of every image and target, (B, T); `smoothing` is the share of the truth that is spread evenly over
+        the classes."""
 
     def predictions(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What is kept of a validated batch, float (B, P)."""
@@ -61,5 +63,10 @@ def objective(dataset: ImageDataset, config: TrialConfig) -> Objective:
         raise InputError(
             f"balance={config.balance!r}: images with masks have no classes to balance; it must be 'none' for "
             f"segmentation, whose loss counts small areas by its Dice part"
+        )
+    if config.label_smoothing:
+        raise InputError(
+            f"label_smoothing={config.label_smoothing}: it must be 0 for segmentation, whose loss measures an overlap "
+            f"with masks that are certain"
         )
     return segmentation(dataset, config.image_size_px)

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from datasets import ImageDataset, Target
-from trainables.metrics import OF_CLASSES, scores
+from trainables.metrics import OF_CLASSES, OF_STUDIES, STUDY, scores, study_means
 from trainables.network import outputs_for
 
 
@@ -24,13 +24,20 @@ class Classification:
     """The targets, the first one first; at least that is scored."""
     targets: np.ndarray
     auxiliary_weight: float = 1.0
+    studies: np.ndarray | None = None
+    """Which images are views of one study and share their scored targets, int64 (N,); None where that is not known."""
     dense: bool = False
 
     @staticmethod
     def of(dataset: ImageDataset, auxiliary_weight: float) -> "Classification":
         asked = (Target(dataset.target_name, dataset.classes), *dataset.further)
         further = [dataset.table[target.column].to_numpy().astype(np.int64) for target in dataset.further]
-        return Classification(asked, np.stack([dataset.targets, *further], axis=1), auxiliary_weight)
+        studies = None
+        if "study" in dataset.table.columns:
+            studies = dataset.table["study"].rank("dense").to_numpy().astype(np.int64)
+            both = np.column_stack([studies, dataset.scored_targets])
+            studies = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)
+        return Classification(asked, np.stack([dataset.targets, *further], axis=1), auxiliary_weight, studies)
 
     @property
     def labels(self) -> np.ndarray:
@@ -56,43 +63,55 @@ class Classification:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        if len(self.asked) == 1:
-            return OF_CLASSES
-        return (*OF_CLASSES, *(f"{metric}:{target.name}" for target in self.asked for metric in OF_CLASSES))
+        several = [f"{metric}:{target.name}" for target in self.asked for metric in OF_CLASSES]
+        return (
+            *OF_CLASSES,
+            *(several if len(self.asked) > 1 else ()),
+            *(OF_STUDIES if self.studies is not None else ()),
+        )
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """Cross-entropy."""
-        return torch.stack([_losses(block_BK, targets[:, t]) for t, block_BK in enumerate(self._blocks(logits))], dim=1)
+        return torch.stack(
+            [_losses(block_BK, targets[:, t], smoothing) for t, block_BK in enumerate(self._blocks(logits))], dim=1
+        )
 
     def predictions(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Probabilities of the classes of each target, side by side."""
         return torch.cat([_probabilities(block_BK) for block_BK in self._blocks(logits)], dim=1)
 
     def scores(self, rows: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-        """Of several targets the mean over those that are scored, and each one's own as `metric:target`."""
+        """Of several targets the mean over those that are scored, and each one's own as `metric:target`. Of studies the
+        mean alone."""
+        of_images = self._of_targets(self.targets[rows], predictions)
+        found = self._mean(of_images)
+        if len(self.asked) > 1:
+            for target, own in zip(self.asked, of_images, strict=True):
+                found |= {f"{metric}:{target.name}": value for metric, value in own.items()}
+        if self.studies is not None:
+            of_studies = self._of_targets(*study_means(self.studies[rows], self.targets[rows], predictions))
+            found |= {f"{STUDY}{metric}": value for metric, value in self._mean(of_studies).items()}
+        return found
+
+    def _of_targets(self, targets_VT: np.ndarray, predictions_VP: np.ndarray) -> list[dict[str, float]]:
         ends = accumulate((len(target.classes) for target in self.asked), initial=0)
-        of_targets = [
-            scores(self.targets[rows, t], predictions[:, start:end]) for t, (start, end) in enumerate(pairwise(ends))
-        ]
-        if len(self.asked) == 1:
-            return of_targets[0]
-        scored = [of_target for of_target, target in zip(of_targets, self.asked, strict=True) if target.scored]
-        means = {metric: float(np.mean([of_target[metric] for of_target in scored])) for metric in OF_CLASSES}
-        return means | {
-            f"{metric}:{target.name}": of_target[metric]
-            for of_target, target in zip(of_targets, self.asked, strict=True)
-            for metric in OF_CLASSES
-        }
+        return [scores(targets_VT[:, t], predictions_VP[:, start:end]) for t, (start, end) in enumerate(pairwise(ends))]
+
+    def _mean(self, of_targets: list[dict[str, float]]) -> dict[str, float]:
+        """Over the scored targets."""
+        scored = [own for own, target in zip(of_targets, self.asked, strict=True) if target.scored]
+        return {metric: float(np.mean([own[metric] for own in scored])) for metric in OF_CLASSES}
 
     def _blocks(self, logits_BK: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return logits_BK.split([outputs_for(len(target.classes)) for target in self.asked], dim=1)
 
 
-def _losses(logits_BK: torch.Tensor, targets_B: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each image, (B,)."""
+def _losses(logits_BK: torch.Tensor, targets_B: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Cross-entropy of each image, (B,), to a truth that gives every one of C classes at least smoothing / C."""
     if logits_BK.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(logits_BK[:, 0], targets_B.float(), reduction="none")
-    return F.cross_entropy(logits_BK, targets_B, reduction="none")
+        truth_B = targets_B.float() * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits_BK[:, 0], truth_B, reduction="none")
+    return F.cross_entropy(logits_BK, targets_B, reduction="none", label_smoothing=smoothing)
 
 
 def _probabilities(logits_BK: torch.Tensor) -> torch.Tensor:

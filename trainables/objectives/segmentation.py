@@ -47,9 +47,10 @@ class Segmentation:
     def outputs(self) -> int:
         return outputs_for(self.classes)
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """Mean cross-entropy of an image's pixels, plus one minus the soft Dice of its foreground (Milletari et al.
-        2016, eq. 1, without squares below and smoothed)."""
+        2016, eq. 1, without squares below and with `SMOOTH_PX`)."""
+        assert smoothing == 0, "refused by `objective`: overlap with a truth that is nowhere certain is no Dice"
         foreground_BFHW = logits.sigmoid() if self.classes == 2 else logits.softmax(1)[:, 1:]
         truth_BFHW = self._foreground(targets)
         overlap_BF = (foreground_BFHW * truth_BFHW).sum((2, 3))
