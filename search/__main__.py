@@ -34,6 +34,12 @@ def main(
     searcher: Annotated[str, typer.Option(help="tpe, gp (Gaussian process), random or grid.")] = "tpe",
     scheduler: Annotated[str, typer.Option(help="asha stops hopeless trials; none.")] = "asha",
     fixed: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE: do not search this parameter.")] = None,
+    models: Annotated[str | None, typer.Option(help="Search these models only: a,b.")] = None,
+    space: Annotated[Path | None, typer.Option(help="Python file with a search space, for the task's.")] = None,
+    published_only: Annotated[
+        bool, typer.Option("--published-only", help="Train the published configurations, all to their ends; no search.")
+    ] = False,
+    only: Annotated[str | None, typer.Option(help="Train these published configurations: a,b.")] = None,
     weights: Annotated[str | None, typer.Option(help="imagenet, none or FILE.safetensors.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(help="Of folds, proposals and training.")] = 0,
@@ -93,7 +99,8 @@ def main(
             _print_published(task, console, as_json)
         else:
             options["fixed"] = dict(map(_assignment, fixed or []))
-            options |= {"plant": _names(plant), "like": tuple(like or ())}
+            options |= {"plant": _names(plant), "like": tuple(like or ()), "only": _names(only)}
+            options["models"] = _names(models) or None
             options["drop"] = None if drop is None else () if drop == "none" else _names(drop)
             run(console=console, **options)
     except InputError as error:
@@ -154,18 +161,24 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    """`learning_rate=1e-4` to a name and a number, a truth value or a word."""
+    """`learning_rate=1e-4` to a name and a number, a truth value or a word; `dense_widths=256,128` to several."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise InputError(f"--set {text}: write NAME=VALUE, as in --set learning_rate=1e-4")
-    if value.lower() in ("true", "false"):
-        return name, value.lower() == "true"
+    if "," in value:
+        return name, tuple(map(_value, _names(value)))
+    return name, _value(value)
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for number in (int, float):
         try:
-            return name, number(value)
+            return number(text)
         except ValueError:
             continue
-    return name, value
+    return text
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     for name in options:
         if name not in known:
             raise InputError(f"unknown option {name!r}{nearest(name, known)}")
-    paths = {name: Path(options[name]) for name in ("data", "table", "results") if options.get(name) is not None}
+    of_paths = ("data", "table", "results", "space")
+    paths = {name: Path(options[name]) for name in of_paths if options.get(name) is not None}
     console = console or Console()
     chosen = Options(task=task, **options | paths)
     folder = chosen.folder
@@ -140,6 +141,8 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
     how = f"grid of {len(plan.points)} points" if plan.points else plan.options.searcher
     published_first = min(len(plan.published), record["trials"])
     published = f", first {published_first} published" if published_first else ""
+    if plan.options.published_only:
+        how, published = "the published configurations, none stopped", ""
     validation = f"{plan.folds.k}-fold cross-validation"
     if plan.folds.repeats > 1:
         validation += f", {plan.folds.repeats} times"
@@ -165,6 +168,8 @@ def _same_images(options: Options) -> str:
 def _conclude(folder: Path, page: Path, console: Console) -> None:
     results = analysis.Results.open(folder)
     console.print(analysis.best_trials_table(analysis.trials(folder), results.experiment))
+    if (published := analysis.published_table(analysis.summary(folder))) is not None:
+        console.print(published)
     shown = _short(folder)
     for line in (
         f"Report:     {_short(page)}",

@@ -47,12 +47,20 @@ class Options:
     metric: str | None = None
     searcher: Searcher = "tpe"
     scheduler: Scheduler = "asha"
+    models: tuple[str, ...] | None = None
+    """The models of the search space that are searched; None: all, or those of the task's `DEMO`."""
+    space: Path | None = None
+    """A Python file with a search space, in the place of the task's own."""
+    published_only: bool = False
+    """Whether the published configurations are all that is trained, each to its end."""
+    only: tuple[str, ...] = ()
+    """Names of those that are; (): all of them."""
     weights: str | None = None
     """Of timm backbones; `imagenet` with real data and `none` with phantoms unless given."""
     precision: Precision | None = None
     seed: int = 0
     fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Parameters of the search space that are not searched, and their values."""
+    """Parameters of the search space that are not searched, or other fields of `TrialConfig`, and their values."""
     name: str | None = None
     results: Path = Path("results")
     resume: bool = False
@@ -64,11 +72,14 @@ class Options:
     gpus_per_trial: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("plant", "drop", "like"):
+        for name in ("plant", "drop", "like", "models", "only"):
             words = getattr(self, name)
             if isinstance(words, str):
                 raise InputError(f"--{name} {words}: from Python give a tuple of words, ({words!r},)")
             object.__setattr__(self, name, None if words is None else tuple(map(str, words)))
+        if self.only or self.published_only:
+            object.__setattr__(self, "published_only", True)
+            object.__setattr__(self, "scheduler", "none")
         for name, whole in (
             ("--trials", self.trials),
             ("--folds", self.folds),
@@ -108,6 +119,10 @@ class Options:
             )
         if self.leave_source_out and (self.folds is not None or self.repeats > 1):
             raise InputError("--leave-source-out has one fold per source, once; leave out --folds and --repeats")
+        if self.published_only and self.searcher == "grid":
+            raise InputError("--searcher grid: it has points of its own; leave out --published-only and --only")
+        if self.published_only and self.trials is not None:
+            raise InputError(f"--trials {self.trials}: there is one for each published configuration; leave it out")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.experiment_name):
             raise InputError(f"--name {self.name!r}: use letters, digits, dots, dashes and underscores only")
 
@@ -138,7 +153,7 @@ class Options:
 
     def experiment(self, kind: Kind) -> Experiment:
         """The task's own experiment with what was asked for in its place."""
-        chosen = search_spaces.experiment_of(self.task, kind, self.demo)
+        chosen = search_spaces.experiment_of(self.task, kind, self.demo, self.space)
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(Experiment)

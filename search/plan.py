@@ -2,22 +2,25 @@
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import search_spaces
-from datasets import ImageDataset, InputError, check_searchable
+from datasets import ImageDataset, InputError, check_searchable, nearest
 from datasets.audit import quick_findings
-from datasets.dataset import Split
+from datasets.dataset import Kind, Split
 from datasets.findings import Finding
 from datasets.folds import Folds, leave_one_source_out, make_folds
+from datasets.pixels import Interpolation
 from datasets.remedies import DEFAULT_DROP, Embed, remedied
 from search.options import Options
-from search.spaces import agreeing, fixed_space, grid, image_sizes, models
+from search.spaces import FixedSpace, agreeing, check_space, fixed_space, grid, image_sizes, models, published_config
 from search_spaces import Experiment, Published, Space
+from trainables.config import TrialConfig
 from trainables.metrics import check_metric, check_scorable
 from trainables.protocol import Protocol
 
@@ -44,6 +47,8 @@ class Plan:
     points: list[dict[str, Any]]
     """Of a grid, in random order; empty for other searchers."""
     weights: str
+    interpolation: Interpolation
+    """How images are resized, but for backbones that were trained on others."""
 
     def protocol(self, device: str) -> Protocol:
         return Protocol(
@@ -51,6 +56,7 @@ class Plan:
             max_epochs=self.experiment.max_epochs,
             seed=self.options.seed,
             weights=self.weights,
+            interpolation=self.interpolation,
             precision=self.experiment.precision,
             device="cuda" if device == "cuda" else "cpu",
         )
@@ -61,17 +67,17 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     found = datasets.load_all(options.task, options.request)
     experiment = options.experiment(found.kind)
     check_metric(experiment.metric, found.kind)
-    space = fixed_space(search_spaces.search_space_of(options.task, found.kind), options.fixed)
-    published = agreeing(getattr(search_spaces.space_of(options.task), "PUBLISHED", ()), options.fixed)
+    experiment, space, published = _narrowed(options, experiment, found.kind)
     points: list[dict[str, Any]] = []
     if options.searcher == "grid":
         points, published = grid(space), []
         random.Random(options.seed).shuffle(points)  # so that some of them, if not all are wanted, are a fair sample
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
     drop = DEFAULT_DROP if options.drop is None else options.drop
+    weights, interpolation = _weights(options, space, found)
     # The smallest: a larger one, if there is any, may be decoded again.
     size_px = image_sizes(space)[0]
-    dataset = remedied(found, drop, options.like, _embedding(options, found), progress, size_px)
+    dataset = remedied(found, drop, options.like, _embedding(options, found), progress, size_px, interpolation)
     development = dataset.part("development")
     check_searchable(development)
     if options.leave_source_out:
@@ -80,7 +86,6 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     else:
         folds = make_folds(development, experiment.folds, options.seed, options.repeats)
     check_scorable(experiment.metric, development, folds)
-    weights = _weights(options, space, dataset)
     return Plan(
         options=options,
         title=datasets.task(options.task).TITLE,
@@ -94,7 +99,62 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
         findings=quick_findings(found),
         points=points,
         weights=weights,
+        interpolation=interpolation,
     )
+
+
+def _narrowed(options: Options, experiment: Experiment, kind: Kind) -> tuple[Experiment, Space, list[Published]]:
+    """The experiment, its space with what was fixed and chosen, and the published configurations to run first."""
+    whole = search_spaces.search_space_of(options.task, kind, options.space)
+    # The task's own choice of models is one for speed: who names a model, or what was published, wants that.
+    if options.models is None and (options.published_only or "model" in options.fixed):
+        experiment = dataclasses.replace(experiment, models=())
+    if options.space is not None:
+        check_space(whole, options.space)
+    space = fixed_space(whole, options.fixed, experiment.models)
+    _check_body_options(space)
+    known = search_spaces.published_of(options.task, kind, options.space)
+    published = agreeing(known, whole, space)
+    if options.published_only:
+        published = _chosen(options, known, published)
+        # Nothing else is built, and no other weights are fetched.
+        space = fixed_space(whole, options.fixed, sorted({published_config(space, entry).model for entry in published}))
+        epochs = max((entry.epochs or 0 for entry in published), default=0)
+        if epochs and options.max_epochs is None and not options.demo:
+            experiment = dataclasses.replace(experiment, max_epochs=epochs)
+        return dataclasses.replace(experiment, trials=len(published)), space, published
+    return experiment, space, published[: max(1, experiment.trials // 2)]
+
+
+def _check_body_options(space: FixedSpace) -> None:
+    """Raises `InputError` where `--set` gives a body what it has not."""
+    given = {name: value for name, value in space.overriding.items() if value != getattr(TrialConfig, name, value)}
+    if not given:
+        return
+    from trainables.models import OPTIONS, options_of  # imports torch, which takes seconds
+
+    for name in given.keys() & set(OPTIONS):
+        for model in models(space):
+            if name not in options_of(model):
+                raise InputError(f"--set {name}={given[name]}: {model} has no {name}; choose others with --models")
+
+
+def _chosen(options: Options, known: Sequence[Published], agreeing_ones: list[Published]) -> list[Published]:
+    """Those that `--only` names, in its order, or all."""
+    names = [entry.name for entry in known]
+    for name in options.only:
+        if name not in names:
+            there = f"There are: {', '.join(names) or 'none'}"
+            raise InputError(f"--only {name}: no such published configuration{nearest(name, names)} {there}")
+    if not known:
+        raise InputError(f"--published-only: nothing was published for {options.task}; leave it out")
+    by_name = {entry.name: entry for entry in agreeing_ones}
+    for name in options.only:
+        if name not in by_name:
+            raise InputError(f"--only {name}: --set or --models contradict it; leave them out")
+    if not by_name:
+        raise InputError("--published-only: --set or --models contradict every published configuration; leave them out")
+    return [by_name[name] for name in dict.fromkeys(options.only)] or agreeing_ones
 
 
 def _embedding(options: Options, dataset: ImageDataset) -> Embed | None:
@@ -106,36 +166,41 @@ def _embedding(options: Options, dataset: ImageDataset) -> Embed | None:
     return embedding("imagenet")
 
 
-def _weights(options: Options, space: Space, dataset: ImageDataset) -> str:
-    """What backbones start from: `imagenet`, `none` or a file, found to be there and to fit."""
+def _weights(options: Options, space: Space, dataset: ImageDataset) -> tuple[str, Interpolation]:
+    """What backbones start from (`imagenet`, `none` or a file), found to be there and to fit; and how images were
+    resized for most of them, and so are for networks that begin from nothing."""
     if options.weights is None and dataset.demonstration:
-        return "none"
+        return "none", "bilinear"
     from trainables.models import is_own  # imports torch, which takes seconds
 
-    if all(map(is_own, models(space))):
+    backbones = [model for model in models(space) if not is_own(model)]
+    if not backbones:
         if options.weights not in (None, "none"):
             raise InputError(
                 f"--weights {options.weights}: no network searched here has pretrained weights; leave it out"
             )
-        return "none"
+        return "none", "bilinear"
     weights = options.weights or "imagenet"
-    if weights not in ("none", "imagenet"):
+    if weights == "none":
+        return weights, "bilinear"
+    if weights != "imagenet":
         weights = str(Path(weights).absolute())  # workers have working folders of their own
-    if weights != "none":
-        _check_weights(space, dataset, weights)
-    return weights
+    return weights, _checked(backbones, dataset.channels, weights)
 
 
-def _check_weights(space: Space, dataset: ImageDataset, weights: str) -> None:
-    """Fetch the weights of every backbone, or find them missing, before anything starts."""
-    from trainables.models import build_body, is_own  # imports torch and timm, which takes seconds
+def _checked(backbones: list[str], channels: int, weights: str) -> Interpolation:
+    """Fetches the weights of every backbone, or finds them missing, before anything starts. Returns the interpolation
+    that most of them were trained with."""
+    from trainables.models import build_body  # imports torch and timm, which takes seconds
 
-    backbones = [model for model in models(space) if not is_own(model)]
+    resized: Counter[Interpolation] = Counter()
     for model in backbones:
         try:
-            build_body(model, dataset.channels, 224, "avg", weights)
+            body = build_body(model, channels, 224, "avg", weights)
         except InputError as error:
             if weights == "imagenet" or len(backbones) == 1:
                 raise
             others = f"{', '.join(backbones)} are searched and a file fits one: add --set model=NAME"
             raise InputError(f"{error}\n{others}") from None
+        resized[body.interpolation or "bilinear"] += 1
+    return resized.most_common(1)[0][0]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import optuna
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
@@ -10,32 +9,26 @@ from rich.padding import Padding
 import datasets
 import search_spaces
 from analysis.words import configuration_words
-from trainables.config import TrialConfig
+from search.records import published_record
+from search.spaces import published_config
 from trainables.network import network_size
 
 
 def published(task: str) -> list[dict[str, Any]]:
     """One entry per published configuration of a task, ready for JSON."""
-    space, module = search_spaces.space_of(task), datasets.task(task)
+    space, module = search_spaces.space_of(task).search_space, datasets.task(task)
     entries = []
-    for entry in getattr(space, "PUBLISHED", ()):
-        config = TrialConfig.of(space.search_space(optuna.trial.FixedTrial(entry.params)))
+    for entry in search_spaces.published_of(task):
+        config = published_config(space, entry)
         further = [len(target.classes) for target in getattr(module, "FURTHER", ())]
         trainable, total = network_size(config, module.CHANNELS, len(module.CLASSES), further)
         entries.append(
-            {
-                "name": entry.name,
-                "summary": entry.summary,
+            published_record(entry)
+            | {
                 "model": config.model,
                 "trainable_parameters": trainable,
                 "total_parameters": total,
                 "params": config.params(),
-                "metric": entry.metric,
-                "reported": entry.reported,
-                "images": entry.images,
-                "split": entry.split,
-                "epochs": entry.epochs,
-                "note": entry.note,
             }
         )
     return entries
@@ -49,9 +42,19 @@ def print_published(entries: list[dict[str, Any]], console: Console) -> None:
         console.print(f"[bold]{entry['name']}[/bold]  {escape(entry['summary'])}", highlight=False)
         for line in (
             f"{entry['model']}: {sizes}",
-            f"{words}; {entry['epochs']} epochs",
-            f"reported {entry['metric']} {entry['reported']:.4f} on {entry['images']} images, {entry['split']}",
+            f"{words}; {_or_unknown(entry['epochs'])} epochs",
+            _reported_words(entry),
             entry["note"],
         ):
             if line:
                 console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False)
+
+
+def _reported_words(entry: dict[str, Any]) -> str:
+    figure = "no figure" if entry["reported"] is None else f"{entry['metric']} {entry['reported']:.4f}"
+    how = f", {entry['how']}" if entry["how"] else ""
+    return f"reported {figure} on {_or_unknown(entry['images'])} images, {entry['split']}{how}"
+
+
+def _or_unknown(count: int | None) -> str:
+    return "an unknown number of" if count is None else str(count)

@@ -27,6 +27,7 @@ from datasets import InputError
 from datasets.findings import Finding
 from search.plan import Plan
 from search.ray_session import ROOT
+from search_spaces import Published, space_digest
 from trainables.metrics import METRICS
 
 SAME_ON_RESUME = (
@@ -41,6 +42,9 @@ SAME_ON_RESUME = (
     "weights",
     "precision",
     "fixed",
+    "models",
+    "space_digest",
+    "only",
 )
 """What must not change when a search goes on: its trials could not be compared."""
 SAME_DATA_ON_RESUME = ("drop", "like", "pool", "plant", "repeats", "leave_source_out")
@@ -80,8 +84,8 @@ def make_record(plan: Plan) -> dict[str, Any]:
     if (folder / "trials").exists() and not (folder / "study.db").exists():
         raise InputError(f"--resume: {folder / 'study.db'} is missing, without which it cannot go on")
     for key in SAME_ON_RESUME:
-        if before[key] != record[key]:
-            raise InputError(_changed(key, before[key], record[key]))
+        if before.get(key) != record[key]:
+            raise InputError(_changed(key, before.get(key), record[key]))
     for key in SAME_DATA_ON_RESUME:
         if before["data"].get(key) != record["data"][key]:
             raise InputError(_changed(key, before["data"].get(key), record["data"][key]))
@@ -93,7 +97,12 @@ def make_record(plan: Plan) -> dict[str, Any]:
     if before["folds_digest"] != record["folds_digest"]:
         raise InputError("--resume: this version of the program deals other folds; choose another --name")
     trials = max(record["trials"], before["trials"])
-    return before | {"trials": trials, "sessions": before["sessions"] + record["sessions"]}
+    published = max(record["published"], before.get("published", []), key=len)
+    return before | {
+        "trials": trials,
+        "published": published,
+        "sessions": before["sessions"] + record["sessions"],
+    }
 
 
 def _changed(key: str, before: Any, now: Any) -> str:
@@ -152,6 +161,11 @@ def _record(plan: Plan) -> dict[str, Any]:
         "weights": plan.weights,
         "precision": experiment.precision,
         "fixed": options.fixed,
+        "models": list(experiment.models) or None,
+        "space": None if options.space is None else str(options.space.absolute()),
+        "space_digest": None if options.space is None else space_digest(options.space),
+        "only": [entry.name for entry in plan.published] if options.published_only else None,
+        "published": [published_record(entry) for entry in plan.published],
         "data": {
             "images": len(dataset),
             "classes": list(dataset.classes),
@@ -176,6 +190,12 @@ def _record(plan: Plan) -> dict[str, Any]:
         },
         "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(terse=True)},
     }
+
+
+def published_record(entry: Published) -> dict[str, Any]:
+    """What is said of a published configuration beside its parameters, ready for JSON."""
+    told = dataclasses.asdict(entry)
+    return {name: told[name] for name in told if name not in ("params", "fixed")}
 
 
 def _told(finding: Finding) -> dict[str, Any]:

@@ -44,10 +44,12 @@ def open_storage(file: Path) -> optuna.storages.RDBStorage:
 def enqueue(study: optuna.Study, published: list[Published], points: list[dict[str, Any]]) -> None:
     """Configurations to run first, published ones marked with their names; those that are there already stay single,
     so that a search which was killed while it did this has them all when it goes on."""
-    there = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
+    trials = study.get_trials(deepcopy=False)
+    there = [trial.system_attrs.get("fixed_params") for trial in trials]
+    names = [trial.user_attrs.get("published") for trial in trials]
     for entry in published:
-        if entry.params not in there:
-            study.enqueue_trial(entry.params, user_attrs={"published": entry.name})
+        if entry.name not in names:
+            study.enqueue_trial(entry.params, user_attrs={"published": entry.name, "fixed": entry.unasked})
     for point in points:
         if point not in there:
             study.enqueue_trial(point)
@@ -105,7 +107,7 @@ class StudySearch(OptunaSearch):
             "number": trial.number,
             "published": trial.user_attrs.get("published"),
             "continue_from": str(checkpoint) if checkpoint else None,
-            "params": TrialConfig.of(self._space(trial)).params(),
+            "params": TrialConfig.of(self._space(trial) | trial.user_attrs.get("fixed", {})).params(),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -1,20 +1,23 @@
 """What is done to a search space before it is searched: parameters fixed, a grid laid."""
 
+import contextlib
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from datasets import InputError, nearest
 from search_spaces import Published, Space
+from trainables.config import TrialConfig
 
 GRID_LEVELS = 3
 """Points that a grid takes of every numeric parameter: both ends and the middle of its scale."""
 MOST_GRID_POINTS = 2000
-MOST_COUNTED = 100_000
+MOST_COUNTED = 20_000
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,23 @@ class FixedSpace:
 
     space: Space
     fixed: dict[str, Any]
+    """Answers to questions of the space."""
+    overriding: dict[str, Any] = field(default_factory=dict)
+    """Fields of `TrialConfig` that the space does not ask for."""
+    models: tuple[str, ...] = ()
+    """To which the choice of the model is narrowed; (): all."""
 
     def __call__(self, trial: Any) -> dict[str, Any]:
-        return self.space(_Answering(trial, self.fixed))
+        return self.space(_Answering(trial, self.fixed, self.models)) | self.overriding
 
 
 class _Answering:
     """Answers for the fixed parameters and passes the other questions on to the trial."""
 
-    def __init__(self, trial: Any, fixed: dict[str, Any]):
+    def __init__(self, trial: Any, fixed: dict[str, Any], models: tuple[str, ...] = ()):
         self._trial = trial
         self._fixed = fixed
+        self._models = models
 
     def suggest_float(self, name: str, low: float, high: float, **options: Any) -> float:
         if name not in self._fixed:
@@ -46,8 +55,10 @@ class _Answering:
         return int(_within(name, self._fixed[name], low, high, (int,)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name == "model" and self._models:
+            choices = tuple(choice for choice in choices if choice in self._models)
         if name not in self._fixed:
-            return self._trial.suggest_categorical(name, choices)
+            return choices[0] if len(choices) == 1 else self._trial.suggest_categorical(name, choices)
         value = self._fixed[name]
         if value == "none" and None in choices and "none" not in choices:
             return None
@@ -61,6 +72,19 @@ def _within(name: str, value: Any, low: float, high: float, kinds: tuple[type, .
     if not right or not low <= value <= high:
         raise InputError(f"--set {name}={value}: choose a value from {low:g} to {high:g}")
     return value
+
+
+class _Silent:
+    """A trial that has no answer."""
+
+    def suggest_float(self, name: str, low: float, high: float, **_: Any) -> float:
+        raise InputError(f"{name} is left open: give a value from {low:g} to {high:g}")
+
+    def suggest_int(self, name: str, low: int, high: int, **_: Any) -> int:
+        raise InputError(f"{name} is left open: give a value from {low} to {high}")
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        raise InputError(f"{name} is left open: choose one of {', '.join(map(str, choices))}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +135,7 @@ def grid(space: Space, most: int = MOST_GRID_POINTS) -> list[dict[str, Any]]:
         count = f"{len(points):,}" if len(points) <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
         raise InputError(
             f"--searcher grid: the grid has {count} points and {most:,} are the most; fix parameters with "
-            f"--set NAME=VALUE (searched are: {', '.join(_parameters(space))}), or use tpe, gp or random"
+            f"--set NAME=VALUE (searched are: {', '.join(parameters(space))}), or use tpe, gp or random"
         )
     return points
 
@@ -128,22 +152,84 @@ def _levels(low: float, high: float, log: bool) -> list[float]:
     return np.linspace(low, high, GRID_LEVELS).tolist()
 
 
-def fixed_space(space: Space, fixed: dict[str, Any]) -> Space:
-    """The space with some parameters given. Raises `InputError` for an unknown parameter or an impossible value."""
-    names = _parameters(space)
+def fixed_space(space: Space, fixed: dict[str, Any], chosen: Sequence[str] = ()) -> FixedSpace:
+    """The space with some parameters given, and with the chosen of its models, where any are.
+
+    A parameter that the space asks for is answered; any other field of `TrialConfig` takes the place of what the space
+    returns. Raises `InputError` for an unknown parameter or model and for an impossible value.
+    """
+    names, fields = parameters(space), get_type_hints(TrialConfig)
     for name in fixed:
-        if name not in names:
-            raise InputError(f"--set {name}: no such parameter{nearest(name, names)} Searched are: {', '.join(names)}")
-    narrowed = FixedSpace(space, fixed)
-    _parameters(narrowed)  # asks every question, so that an impossible value is found now
+        if name not in names and name not in fields:
+            near = nearest(name, [*names, *fields])
+            raise InputError(f"--set {name}: no such parameter{near} Searched are: {', '.join(names)}")
+    overriding = {name: _of_field(fields[name], value) for name, value in fixed.items() if name not in names}
+    answers = {name: value for name, value in fixed.items() if name in names}
+    narrowed = FixedSpace(space, answers, overriding, _known_models(space, chosen))
+    for choices in _branches(narrowed):  # asks every question, so that an impossible value is found now
+        made = narrowed(_Exploring(choices))
+        if chosen and made["model"] not in chosen:
+            raise InputError(f"--models {','.join(chosen)}: the space holds the model fixed to {made['model']}")
+        if overriding:
+            _check_overriding(made, overriding)
     return narrowed
 
 
-def agreeing(published: Sequence[Published], fixed: dict[str, Any]) -> list[Published]:
-    """Published configurations, less those that would need another value of a fixed parameter."""
-    return [
-        entry for entry in published if all(entry.params.get(name, value) == value for name, value in fixed.items())
-    ]
+def check_space(space: Space, file: Path) -> None:
+    """Raises `InputError` where the space of a user's file returns what is no configuration."""
+    for choices in _branches(space):
+        try:
+            TrialConfig.of(space(_Exploring(choices)))
+        except (InputError, TypeError) as error:
+            raise InputError(f"--space {file}: {str(error).removeprefix('TrialConfig.__init__() ')}") from None
+
+
+def _known_models(space: Space, chosen: Sequence[str]) -> tuple[str, ...]:
+    known = models(space) if chosen else []
+    for model in chosen:
+        if model not in known:
+            raise InputError(
+                f"--models {model}: no model of this space{nearest(model, known)} Its models are: {', '.join(known)}"
+            )
+    return tuple(chosen)
+
+
+def _of_field(expected: Any, value: Any) -> Any:
+    """What was typed, as a field of `TrialConfig` wants it: `none`, and one number where there may be several."""
+    if value == "none" and type(None) in get_args(expected):
+        return None
+    if get_origin(expected) is tuple and not isinstance(value, tuple):
+        return () if value == "none" else (value,)
+    return value
+
+
+def _check_overriding(made: dict[str, Any], overriding: dict[str, Any]) -> None:
+    try:
+        TrialConfig.of(made)
+    except InputError as error:
+        told = ", ".join(f"{name}={value}" for name, value in overriding.items())
+        raise InputError(f"--set {told}: not possible in this space: {error}") from None
+
+
+def published_config(space: Space, entry: Published) -> TrialConfig:
+    """What a published configuration is in a space. Raises `InputError` where it leaves a question open or gives an
+    answer that the space does not have."""
+    made = space(_Answering(_Silent(), entry.params)) | entry.unasked
+    return TrialConfig.of(made | (space.overriding if isinstance(space, FixedSpace) else {}))
+
+
+def agreeing(published: Sequence[Published], space: Space, narrowed: Space) -> list[Published]:
+    """Published configurations of a space, less those that the narrowed space does not have or makes others."""
+    kept = []
+    for entry in published:
+        try:
+            config = published_config(space, entry)
+        except InputError as error:
+            raise InputError(f"published configuration {entry.name}: {error}") from None
+        with contextlib.suppress(InputError):
+            if published_config(narrowed, entry) == config:
+                kept.append(entry)
+    return kept
 
 
 def models(space: Space) -> list[str]:
@@ -156,7 +242,7 @@ def image_sizes(space: Space) -> list[int]:
     return sorted({space(_Exploring(choices))["image_size_px"] for choices in _branches(space)})
 
 
-def _parameters(space: Space) -> list[str]:
+def parameters(space: Space) -> list[str]:
     """Every parameter that the space may ask for, in the order of asking."""
     asked = (question.name for choices in _branches(space) for question in _asked(space, choices))
     return list(dict.fromkeys(asked))

@@ -28,6 +28,7 @@ def search_space(trial: Any) -> dict[str, Any]:
         "patience": 30,
         **parts.optimisation(trial, 1e-6, 1e-2, batch_sizes=(16, 32, 64)),
         **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
+        **parts.regularisation(trial),
         **parts.augmentation(trial),
     }
 
@@ -42,22 +43,26 @@ def _svendsen(number: int, summary: str, reported: float, epochs: int, note: str
         "dense_layers": 1,
         "dense_width_1": 128,
         "dense_batch_norm": False,
+        "regularisation": "none",
         "augment": False,
     }
     return Published(
         name=f"svendsen2025-model{number}",
         summary=summary,
         params=common | params,
+        fixed={"defaults": "keras"},
         metric="accuracy",
         reported=reported,
         images=81,
         split="the 25 % held out (38 COVID, 43 normal), also used for early stopping",
         epochs=epochs,
+        how="best weights by validation loss, patience 30",
         note=note,
     )
 
 
 _MOBILENET: dict[str, Any] = {"model": "mobilenetv2_100", "pooling": "avg", "dropout": 0.5}
+_FINE_TUNED: dict[str, Any] = _MOBILENET | {"fine_tune": True, "body_rate": 1.0, "head_first": False}
 
 PUBLISHED = (
     _svendsen(
@@ -69,6 +74,9 @@ PUBLISHED = (
         learning_rate=1e-5,
         dropout=0.2,
         augment=True,
+        magnitude=1.0,
+        photometric=False,
+        mixing="none",
     ),
     _svendsen(
         2,
@@ -87,9 +95,8 @@ PUBLISHED = (
         500,
         note="not converged when it ended; 135 of 155 Keras layers end before block 15, the cut taken here",
         learning_rate=1e-6,
-        fine_tune=True,
         unfrozen_layers=14,
-        **_MOBILENET,
+        **_FINE_TUNED,
     ),
     _svendsen(
         4,
@@ -97,8 +104,7 @@ PUBLISHED = (
         72 / 81,
         288,
         learning_rate=1e-6,
-        fine_tune=True,
         unfrozen_layers=104,
-        **_MOBILENET,
+        **_FINE_TUNED,
     ),
 )

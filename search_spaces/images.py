@@ -1,10 +1,10 @@
 """Your own images: a MobileNet with a searched head and depth, from ImageNet weights; where a table has masks, a small
-encoder and decoder from scratch.
+encoder and decoder or a U-Net from scratch.
 
     python -m search images --data DIR
     python -m search images --data DIR --table labels.csv
 
-To search something else, copy this file and `datasets/images.py` under a name of your own: that is a new task.
+To search something else, copy this file, change it and give it with --space FILE.py.
 """
 
 from typing import Any
@@ -23,6 +23,7 @@ def search_space(trial: Any) -> dict[str, Any]:
         "patience": 15,
         **parts.optimisation(trial, 1e-6, 1e-2, batch_sizes=(16, 32, 64)),
         **parts.dense_head(trial, most_layers=2, widths=(32, 512)),
+        **parts.regularisation(trial),
         **parts.balance_and_augmentation(trial),
     }
 

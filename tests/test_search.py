@@ -13,7 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import search
 from analysis.results import reports
 from datasets import InputError
+from search.options import Options
+from search.plan import make_plan
 from search.records import alone_in
+from search.spaces import models
 from search_spaces import digits
 
 SMALL = {"trials": 4, "folds": 2, "max_epochs": 3}
@@ -242,6 +245,136 @@ def test_a_search_without_any_score_says_why(tmp_path, ray_on_loopback, monkeypa
         search.experiment.Failed, match=r"No trial has a score\. The first error: InputError: image_size"
     ):
         search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1, fixed={"model": "svendsen_cnn"})
+
+
+A_SPACE = """
+from search_spaces import Experiment, Published, parts
+
+EXPERIMENT = Experiment(metric="balanced_accuracy", folds=2, trials=3, max_epochs=2)
+
+
+def search_space(trial):
+    layers = {"dense_widths": [trial.suggest_int("dense_width_1", 8, 16)]}
+    given = {"model": "mlp", "image_size_px": 8, "batch_size": 256}
+    return {**given, **layers, "learning_rate": trial.suggest_float("learning_rate", 1e-3, 1e-2)}
+
+
+def published(name, epochs, **params):
+    return Published(
+        name=name, summary="", params=params, fixed={"patience": 4}, metric="accuracy", reported=0.9, images=10,
+        split="some", epochs=epochs,
+    )
+
+
+PUBLISHED = (
+    published("narrow", 2, dense_width_1=8, learning_rate=1e-3),
+    published("wide", 1, dense_width_1=16, learning_rate=1e-2),
+)
+"""
+
+
+def test_a_file_of_ones_own_stands_in_the_place_of_the_space(tmp_path, ray_on_loopback):
+    file = tmp_path / "mine.py"
+    file.write_text(A_SPACE)
+    asked = {"console": Console(quiet=True), "results": tmp_path, "space": file}
+    result = search.run("digits", **asked)
+    record = json.loads((result.folder / "experiment.json").read_text())
+    assert (record["metric"], record["folds"], record["trials"], record["max_epochs"]) == ("balanced_accuracy", 2, 3, 2)
+    assert record["space"] == str(file)
+    assert set(result.trials["param.model"]) == {"mlp"}
+    assert result.trials["published"].to_list() == ["narrow", None, None], "not more of them than half of the trials"
+    assert result.trials["param.patience"].to_list() == [4, 30, 30]
+    assert [entry["name"] for entry in record["published"]] == ["narrow"]
+
+    again = search.run("digits", trials=4, resume=True, **asked)
+    assert again.trials["published"].to_list() == ["narrow", None, None, "wide"]
+    record = json.loads((result.folder / "experiment.json").read_text())
+    assert [entry["name"] for entry in record["published"]] == ["narrow", "wide"]
+    of_the_task = {"space": None, "metric": "balanced_accuracy", "max_epochs": 2, "folds": 2}
+    with pytest.raises(InputError, match="space_digest was"):
+        search.run("digits", trials=4, resume=True, **asked | of_the_task)
+    file.write_text(A_SPACE + "# another\n")
+    with pytest.raises(InputError, match="space_digest was"):
+        search.run("digits", trials=4, resume=True, **asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import no_such_module\n", r"mine.py, line 1: ModuleNotFoundError"),
+        ("x = 1\n\nraise ValueError('wrong')\n", r"mine.py, line 3: ValueError: wrong"),
+        ("def search_space(trial:\n", r"mine.py: SyntaxError"),
+        ("x = 1\n", r"has no function search_space\(trial\)"),
+        ("def search_space(trial):\n    return {'model': 'mlp'}\n", r"--space .*mine.py: .*image_size_px"),
+        ("def search_space(trial):\n    return {'modle': 'mlp'}\n", r"--space .*mine.py: .*'model'"),
+    ],
+)
+def test_a_file_that_is_no_space_is_refused_with_its_line(text, says, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(InputError, match=says):
+        search.run("digits", console=Console(quiet=True), results=tmp_path / "results", space=file)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_file_without_an_experiment_has_that_of_the_task(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def search_space(trial):\n    return {'model': 'mlp', 'image_size_px': 8, "
+        "'learning_rate': trial.suggest_float('learning_rate', 1e-3, 1e-2), 'batch_size': 32}\n"
+    )
+    plan = make_plan(Options(task="digits", space=file))
+    assert plan.experiment == digits.EXPERIMENT
+    assert plan.published == []
+
+
+def test_published_configurations_alone_are_all_trained_to_their_ends(tmp_path, ray_on_loopback):
+    quiet = {"console": Console(quiet=True), "results": tmp_path}
+    asked = quiet | {"demo": True, "images": 60, "folds": 2}
+    result = search.run("mnist", only=("tsouderos2024-1.3b", "tsouderos2024-1.1"), max_epochs=2, **asked)
+    trials = result.trials
+    assert trials["published"].to_list() == ["tsouderos2024-1.3b", "tsouderos2024-1.1"]
+    assert set(trials["state"]) == {"finished"}
+    assert trials["epochs"].to_list() == [2, 2]
+    assert trials["param.activation"].to_list() == ["sigmoid", "relu"]
+    assert trials["param.model"].to_list() == ["tsouderos_cnn", "mlp"]
+    record = json.loads((result.folder / "experiment.json").read_text())
+    assert (record["scheduler"], record["trials"], record["only"]) == ("none", 2, trials["published"].to_list())
+    with pytest.raises(InputError, match="only was"):
+        search.run("mnist", only=("tsouderos2024-1.1",), max_epochs=2, resume=True, **asked)
+
+
+def test_published_configurations_alone_get_the_epochs_of_the_longest(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(A_SPACE.replace('"narrow", 2', '"narrow", 7'))
+    both = make_plan(Options(task="digits", space=file, published_only=True))
+    assert [entry.name for entry in both.published] == ["narrow", "wide"]
+    assert (both.experiment.max_epochs, both.experiment.trials, both.options.scheduler) == (7, 2, "none")
+    assert make_plan(Options(task="digits", space=file, only=("wide",))).experiment.max_epochs == 1
+    assert make_plan(Options(task="digits", space=file, only=("wide",), max_epochs=5)).experiment.max_epochs == 5
+    demo = make_plan(Options(task="mnist", demo=True, images=60, published_only=True))
+    assert (demo.experiment.max_epochs, len(demo.published)) == (3, 8)
+
+
+def test_a_demonstration_leaves_out_models_that_take_long_unless_they_are_named():
+    def searched(**options):
+        return models(make_plan(Options(task="cifar10", demo=True, images=60, **options)).space)
+
+    assert searched() == ["asproudis_cnn", "digits_cnn"]
+    assert searched(models=("residual", "digits_cnn")) == ["digits_cnn", "residual"]
+    assert searched(fixed={"model": "residual"}) == ["residual"]
+    assert searched(published_only=True) == ["asproudis_cnn"], "nothing else is built"
+
+
+def test_films_can_be_searched_by_the_scores_of_studies():
+    plan = make_plan(Options(task="mura", demo=True, images=160, metric="study_auroc"))
+    assert plan.protocol("cpu").metric == "study_auroc"
+
+
+def test_the_models_of_a_search_stay_the_same_when_it_goes_on(finished):
+    result, _ = finished
+    with pytest.raises(InputError, match="models was None and is \\['digits_cnn'\\] now"):
+        search.run("digits", results=result.folder.parent, resume=True, models=("digits_cnn",), **SMALL)
 
 
 def either_model(trial):

@@ -76,6 +76,8 @@ def test_published_configurations_come_first_and_are_marked(tmp_path):
     proposals = [search.suggest(str(i)) for i in range(5)]
     assert [proposal["published"] for proposal in proposals] == [*[entry.name for entry in covid.PUBLISHED], None]
     assert proposals[2]["params"]["unfrozen_layers"] == 14
+    defaults = [proposal["params"]["defaults"] for proposal in proposals]
+    assert defaults == ["keras"] * 4 + ["torch"], "what the space holds fixed is as it was published"
 
 
 def test_configurations_are_enqueued_once_however_often_it_is_begun(tmp_path):
@@ -147,6 +149,7 @@ def test_a_study_opened_again_goes_on_with_the_running_trials(tmp_path):
     assert [proposal["continue_from"] for proposal in again] == [None, str(tmp_path / "c"), None, None, None, None]
     for proposal in again[:5]:
         same = proposals[proposal["number"]]
+        assert proposal["params"]["defaults"] == ("torch" if proposal["published"] is None else "keras")
         assert (proposal["params"], proposal["published"]) == (same["params"], same["published"])
     after.on_trial_complete("again-0", report())
     assert states(after)[:2] == [TrialState.COMPLETE] * 2

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import search_spaces
 from datasets import InputError
 from search.spaces import agreeing, fixed_space, grid, models
-from search_spaces import blood, covid, digits, parts
+from search_spaces import blood, covid, digits, mnist, parts, warwick
 from trainables.config import TrialConfig
+from trainables.models import options_of
 
 
 def space(trial):
@@ -106,7 +107,7 @@ def test_the_count_of_seed_002_can_be_asked_for():
 
 @pytest.mark.parametrize("asked_of", [parts.body, parts.small_cnn])
 def test_shared_parts_answer_every_question_that_they_ask(asked_of):
-    given = ((), {"mobilenetv2_035": 90}) if asked_of is parts.body else (28,)
+    given = (("residual",), {"mobilenetv2_035": 90}) if asked_of is parts.body else (28, ("unet", "mlp"))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask()
@@ -116,11 +117,114 @@ def test_shared_parts_answer_every_question_that_they_ask(asked_of):
         assert trial.params
 
 
-def test_published_configurations_that_contradict_a_fixed_parameter_are_left_out():
-    names = [entry.name for entry in agreeing(covid.PUBLISHED, {"model": "mobilenetv2_100", "learning_rate": 1e-6})]
-    assert names == ["svendsen2025-model3", "svendsen2025-model4"]
+@pytest.mark.parametrize(
+    ("fixed", "chosen", "left"),
+    [
+        ({}, (), [1, 2, 3, 4]),
+        ({"model": "mobilenetv2_100", "learning_rate": 1e-6}, (), [3, 4]),
+        ({"unfrozen_layers": 14}, (), [1, 2, 3]),  # the first two have no such question
+        ({"augment": False}, ("svendsen_cnn", "mobilenetv2_100"), [2, 3, 4]),
+        ({}, ("mobilenetv3_small_100", "svendsen_cnn"), [1]),
+        ({"defaults": "keras"}, (), [1, 2, 3, 4]),
+        ({"defaults": "torch"}, (), []),
+        ({"ema": 0.99}, (), []),
+        ({"ema": 0.0}, (), [1, 2, 3, 4]),
+    ],
+)
+def test_published_configurations_that_would_be_others_are_left_out(fixed, chosen, left):
+    narrowed = fixed_space(covid.search_space, fixed, chosen)
+    names = [entry.name for entry in agreeing(covid.PUBLISHED, covid.search_space, narrowed)]
+    assert names == [f"svendsen2025-model{number}" for number in left]
+
+
+def test_a_published_configuration_that_leaves_a_question_open_is_refused_with_its_name():
+    entry = dataclasses.replace(covid.PUBLISHED[0], params=covid.PUBLISHED[0].params | {"dropout": 0.9})
+    with pytest.raises(InputError, match=r"svendsen2025-model1: .*dropout=0.9: choose a value from 0 to 0.7"):
+        agreeing([entry], covid.search_space, covid.search_space)
+    entry.params.pop("dropout")
+    with pytest.raises(InputError, match="svendsen2025-model1: dropout is left open"):
+        agreeing([entry], covid.search_space, covid.search_space)
+
+
+def sampled(space, count=40):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [TrialConfig.of(space(study.ask())) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "becomes"),
+    [
+        ("ema", 0.97, 0.97),
+        ("patience", 5, 5),
+        ("mixup", 0, 0),
+        ("defaults", "keras", "keras"),
+        ("dense_widths", 256, (256,)),
+        ("dense_widths", (256, 128), (256, 128)),
+        ("dense_widths", "none", ()),
+        ("head_learning_rate", "none", None),
+    ],
+)
+def test_a_field_that_a_space_does_not_ask_for_can_be_set_in_all(name, given, becomes):
+    found = sampled(fixed_space(mnist.search_space, {name: given}))
+    assert {getattr(config, name) for config in found} == {becomes}
+    assert len({config.learning_rate for config in found}) == len(found), "the rest is searched"
+
+
+@pytest.mark.parametrize(
+    ("fixed", "says"),
+    [
+        ({"ema": 1.5}, r"--set ema=1.5: not possible in this space: ema=1.5: must be in \[0, 1\)"),
+        ({"defaults": "jax"}, "defaults='jax': expected one of 'torch', 'keras'"),
+        ({"accumulate": 100}, "accumulate=100: must be from 1 to batch_size"),
+        ({"oversample_to": 100}, "it belongs to 'oversample'"),
+        ({"emma": 0.9}, "--set emma: no such parameter; did you mean 'ema'"),
+    ],
+)
+def test_an_impossible_value_of_a_field_is_refused_before_anything_begins(fixed, says):
+    with pytest.raises(InputError, match=says):
+        fixed_space(mnist.search_space, fixed)
+
+
+def test_a_space_is_narrowed_to_the_chosen_models():
+    two = fixed_space(covid.search_space, {}, ("svendsen_cnn", "mobilenetv2_100"))
+    assert models(two) == ["mobilenetv2_100", "svendsen_cnn"]
+    assert {config.model for config in sampled(two)} == {"mobilenetv2_100", "svendsen_cnn"}
+    one = fixed_space(warwick.search_space, {}, ("unet",))
+    trial = optuna.create_study().ask()
+    assert one(trial)["model"] == "unet"
+    assert "model" not in trial.params, "no question with one answer"
+    assert models(fixed_space(digits.search_space, {}, ("digits_cnn",))) == ["digits_cnn"]
+
+
+@pytest.mark.parametrize(
+    ("searched", "fixed", "chosen", "says"),
+    [
+        (
+            covid.search_space,
+            {},
+            ("svendsen_cmm",),
+            "svendsen_cmm: no model of this space; did you mean 'svendsen_cnn'",
+        ),
+        (digits.search_space, {}, ("unet",), r"unet: no model of this space\. Its models are: digits_cnn"),
+        (
+            covid.search_space,
+            {"model": "svendsen_cnn"},
+            ("mobilenetv2_100",),
+            "--set model=svendsen_cnn: choose one of",
+        ),
+    ],
+)
+def test_models_that_a_space_does_not_have_are_refused(searched, fixed, chosen, says):
+    with pytest.raises(InputError, match=says):
+        fixed_space(searched, fixed, chosen)
 
 
 def test_the_models_of_a_space_are_known():
     assert models(covid.search_space) == ["mobilenetv2_100", "mobilenetv3_small_100", "svendsen_cnn"]
     assert models(fixed_space(covid.search_space, {"model": "svendsen_cnn"})) == ["svendsen_cnn"]
+
+
+@pytest.mark.parametrize("task", search_spaces.tasks())
+def test_what_is_searched_of_a_body_is_what_it_leaves_open(task):
+    for model in models(search_spaces.space_of(task).search_space):
+        assert set(parts.OPTIONS.get(model, ())) <= set(options_of(model))
