@@ -23,17 +23,21 @@ from trainables.protocol import Mode
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def sampler(searcher: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A fresh sampler; grids need none, their points are enqueued."""
+def sampler(searcher: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
+    """A fresh sampler for so many trials; grids need none, their points are enqueued."""
+    # At first, published ones included. Optuna's 10 would be the whole of a short search.
+    at_random = min(10, max(4, trials // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if searcher == "tpe":
             # Joint in all parameters, by branch of the conditional space; running trials count as bad ones, so that
             # trials side by side differ.
-            return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
+            return optuna.samplers.TPESampler(
+                multivariate=True, group=True, constant_liar=True, n_startup_trials=at_random, seed=seed
+            )
         if searcher == "gp":
             # Gaussian process over the parameters that every trial has; conditional ones are drawn at random.
-            return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=at_random, deterministic_objective=False)
     return optuna.samplers.RandomSampler(seed=seed)
 
 

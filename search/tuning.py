@@ -32,7 +32,7 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
         plan.space,
         study_name=record["name"],
         storage=open_storage(folder / "study.db"),
-        sampler=sampler(plan.options.searcher, plan.options.seed + len(record["sessions"]) - 1),
+        sampler=sampler(plan.options.searcher, plan.options.seed + len(record["sessions"]) - 1, record["trials"]),
         metric=metric,
         mode=METRICS[metric],
         checkpoint_of=lambda number: kept_checkpoint(trial_folder(folder, number)),

@@ -18,9 +18,17 @@ def quiet():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def study_search(folder, searcher="tpe", seed=0, space=covid.search_space, checkpoint_of=lambda number: None):
+def study_search(
+    folder, searcher="tpe", seed=0, space=covid.search_space, checkpoint_of=lambda number: None, trials=40
+):
     return StudySearch(
-        space, "test", open_storage(folder / "study.db"), sampler(searcher, seed), "auroc", "max", checkpoint_of
+        space,
+        "test",
+        open_storage(folder / "study.db"),
+        sampler(searcher, seed, trials),
+        "auroc",
+        "max",
+        checkpoint_of,
     )
 
 
@@ -68,6 +76,21 @@ def test_the_same_seed_proposes_the_same(searcher, tmp_path):
     first = proposals(tmp_path / "a", seed=0)
     assert proposals(tmp_path / "b", seed=0) == first
     assert proposals(tmp_path / "c", seed=1) != first
+
+
+def test_a_short_search_learns_earlier_than_a_long_one(tmp_path):
+    proposed = []
+    for trials in (10, 40):
+        folder = tmp_path / str(trials)
+        folder.mkdir()
+        search = study_search(folder, trials=trials)
+        proposed.append([])
+        for i in range(8):
+            proposed[-1].append(search.suggest(str(i))["params"])
+            search.on_trial_complete(str(i), report(score=proposed[-1][-1]["learning_rate"]))
+    short, long = proposed
+    assert short[:4] == long[:4]
+    assert all(one != other for one, other in zip(short[4:], long[4:], strict=True))
 
 
 def test_published_configurations_come_first_and_are_marked(tmp_path):
