@@ -16,6 +16,8 @@ from timm.models import VGG
 from torch import nn
 
 from datasets import InputError, nearest
+from datasets.pixels import Interpolation
+from trainables.weights import shipped
 
 
 def backbone(model: str, channels: int, image_size_px: int, pooling: str, weights: str) -> tuple[nn.Module, int, Any]:
@@ -24,8 +26,9 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
     model: a name of timm's, with or without the tag of its weights (`inception_v3.tf_in1k`). Of a VGG the wide dense
     layers belong to the classifier, as in Keras' `include_top=False`: its features are the 512 channels before them.
     pooling: `avg` or `max` over the last map of features; with `flatten` the network gives the map itself.
-    weights: `imagenet` (timm's, from the hub or its cache), `none`, or the path of a safetensors file of the
-    backbone's state dict; a classifier in it is ignored.
+    weights: `imagenet` (timm's, from the hub or its cache), `none`, `phantoms` (those of `trainables/weights/`; random
+    ones for a model that is not there), or the path of a safetensors file of the backbone's state dict; a classifier
+    in it is ignored.
     """
     if not timm.is_model(model.split(".")[0]):
         raise InputError(f"unknown model {model!r}{nearest(model, timm.list_models())} Any model of timm will do.")
@@ -39,7 +42,7 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
                 "in_chans": channels,
                 "num_classes": 0,
                 "global_pool": "" if pooling == "flatten" else pooling,
-                "pretrained": weights == "imagenet",
+                **_pretrained(model, weights),
             },
             # Where it has a fixed size it is given ours. Dropout is the searched head's business: a prefix that is
             # computed once could not have any.
@@ -55,7 +58,7 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
         ) from error
     if isinstance(module, VGG):
         module.pre_logits = nn.Identity()
-    if weights not in ("imagenet", "none"):
+    if weights not in ("imagenet", "none", "phantoms"):
         _load_weights(module, model, Path(weights))
     try:
         with torch.inference_mode():  # `num_features` is not what comes out where a layer follows the pooling
@@ -63,6 +66,19 @@ def backbone(model: str, channels: int, image_size_px: int, pooling: str, weight
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"{model} cannot take images of {image_size_px} px: {_first_line(error)}") from error
     return module, features, module.pretrained_cfg
+
+
+def published_interpolation(model: str) -> Interpolation:
+    """With which images were resized for the weights of a model of timm."""
+    published = timm.get_pretrained_cfg(model) if timm.is_model(model.split(".")[0]) else None
+    return published.interpolation if published else "bilinear"
+
+
+def _pretrained(model: str, weights: str) -> dict[str, Any]:
+    """timm's arguments for weights that it loads, and adapts to gray images and to two stains."""
+    file = shipped(model) if weights == "phantoms" else None
+    overlay = {"pretrained_cfg_overlay": {"file": str(file)}} if file else {}
+    return {"pretrained": weights == "imagenet" or bool(file), **overlay}
 
 
 def _created(model: str, options: dict[str, Any], wishes: dict[str, Any]) -> nn.Module:
