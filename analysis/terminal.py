@@ -1,5 +1,6 @@
 """The tables of the best trials and of the published configurations, for both command lines."""
 
+import textwrap
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from analysis.words import (
     folds_words,
     metric_words,
     params_of,
+    published_words,
     reported_words,
     same,
     score_words,
@@ -36,7 +38,9 @@ def best_trials_table(trials: pl.DataFrame, experiment: Experiment, top: int = 1
         header_style="bold",
     )
     table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column(metric_words(experiment["metric"]), justify="right", no_wrap=True)
+    # As narrow as the scores below it: what is wider would push the last column out of 80.
+    score = textwrap.fill(metric_words(experiment["metric"]), width=len("0.000 ± 0.000"), break_long_words=False)
+    table.add_column(score, justify="right", no_wrap=True)
     table.add_column("configuration", overflow="fold", ratio=1, min_width=30)
     table.add_column("epochs", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
@@ -45,7 +49,7 @@ def best_trials_table(trials: pl.DataFrame, experiment: Experiment, top: int = 1
     for rank, row in enumerate(order.head(top).iter_rows(named=True)):
         words = Text(configuration_words(params_of(row), names))
         if row["published"]:
-            words = Text(f"published: {row['published']}\n", style="yellow") + words
+            words = Text(f"published: {published_words(row['published'], width=19)}\n", style="yellow") + words
         table.add_row(
             str(row["number"]),
             score_words(row["score"], row["score_std"]),
@@ -66,8 +70,8 @@ def published_table(summary: dict[str, Any]) -> Table | None:
         return None
     table = Table(
         title="Against the published configurations",
-        caption="reproduced, best found: mean ± standard deviation over the folds of this search; on other images and "
-        "often for fewer epochs than reported.",
+        caption=f"reproduced, best found (the best trial by {metric_words(summary['metric'])}): mean ± standard "
+        "deviation over the folds of this search; on other images and often for fewer epochs than reported.",
         box=None,
         pad_edge=False,
         title_justify="left",
@@ -75,7 +79,7 @@ def published_table(summary: dict[str, Any]) -> Table | None:
         header_style="bold",
     )
     table.add_column("configuration", overflow="fold", ratio=1, min_width=16)
-    table.add_column("score")
+    table.add_column("score", overflow="fold")
     table.add_column("reported", justify="right")
     table.add_column("reproduced", justify="right", no_wrap=True)
     table.add_column("best found", justify="right", no_wrap=True)
@@ -83,7 +87,7 @@ def published_table(summary: dict[str, Any]) -> Table | None:
         reported = row["reported"]
         reproduced = row["state"] if reported["reproduced"] is None else _mean_std_words(reported["reproduced"])
         table.add_row(
-            Text(row["published"]),
+            Text(published_words(row["published"], width=19)),
             metric_words(reported["metric"]),
             reported_words(reported["reported"], reported["images"]),
             reproduced,

@@ -54,7 +54,14 @@ def reported_words(value: float | None, images: int | None = None) -> str:
 def source_words(reported: Reported) -> str:
     """What its authors say of a figure: `the 25 % held out; 331 epochs; last epoch. 0.3333 is 8 of 24`."""
     said = [reported["split"], f"{reported['epochs']:,} epochs" if reported["epochs"] else "", reported.get("how", "")]
-    return ". ".join(sentence for sentence in ("; ".join(filter(None, said)), reported["note"]) if sentence)
+    note = reported["note"][:1].upper() + reported["note"][1:]
+    return ". ".join(sentence for sentence in ("; ".join(filter(None, said)), note) if sentence)
+
+
+def published_words(name: str, width: int) -> str:
+    """The name of a published configuration; of one that is wider, its author and year stand on a line of their own."""
+    author, dash, called = name.partition("-")
+    return f"{author}{dash}\n{called}" if len(name) > width and called else name
 
 
 def time_words(seconds: float | None) -> str:
@@ -111,7 +118,7 @@ def _word(name: str, value: Any) -> str:
             return ""
         case "balance", "none":
             return ""
-        case ("activation", "relu") | ("defaults", "torch"):
+        case ("activation", "relu") | ("defaults", "torch") | ("pooling", "avg"):
             return ""
         case (("accumulate" | "auxiliary_weight" | "body_rate"), 1) | ("momentum", 0.9):
             return ""
@@ -126,6 +133,7 @@ def _word(name: str, value: Any) -> str:
                 | "mixup"
                 | "cutmix"
                 | "ema"
+                | "dropout"
                 | "body_dropout"
                 | "rotation_deg"
                 | "zoom"

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import datasets
 import search_spaces
-from datasets import InputError
+from datasets import InputError, interruption
 from datasets.remedies import DEFAULT_DROP, REMEDIES
 from search.experiment import Failed, Interrupted, run
 
@@ -40,7 +40,7 @@ def main(
         bool, typer.Option("--published-only", help="Train the published configurations, all to their ends; no search.")
     ] = False,
     only: Annotated[str | None, typer.Option(help="Train these published configurations: a,b.")] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, none or FILE.safetensors.")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, none, phantoms or FILE.safetensors.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     seed: Annotated[int, typer.Option(help="Of folds, proposals and training.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the experiment; the task's unless given.")] = None,
@@ -91,16 +91,17 @@ def main(
     options = {key: value for key, value in locals().items() if key not in ("list_tasks", "list_published", "as_json")}
     console = Console()
     try:
+        interruption.started()
         if list_tasks:
             _print_tasks(console, as_json)
         elif task is None:
             raise InputError(f"which task? One of: {', '.join(search_spaces.tasks())}")
         elif list_published:
-            _print_published(task, console, as_json)
+            _print_published(task, space, console, as_json)
         else:
-            options["fixed"] = dict(map(_assignment, fixed or []))
-            options |= {"plant": _names(plant), "like": tuple(like or ()), "only": _names(only)}
-            options["models"] = _names(models) or None
+            options["fixed"] = _assignments(fixed or [])
+            options |= {"plant": _names(plant), "like": tuple(like or ())}
+            options |= {"only": _some("--only", only), "models": _some("--models", models) or None}
             options["drop"] = None if drop is None else () if drop == "none" else _names(drop)
             run(console=console, **options)
     except InputError as error:
@@ -112,8 +113,8 @@ def main(
     except KeyboardInterrupt:
         typer.echo("\nInterrupted before any trial had started.", err=True)
         raise typer.Exit(130) from None
-    except Interrupted as interruption:
-        typer.echo(f"\n{interruption}", err=True)
+    except Interrupted as ended:
+        typer.echo(f"\n{ended}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -143,10 +144,10 @@ def _print_tasks(console: Console, as_json: bool) -> None:
         )
 
 
-def _print_published(task: str, console: Console, as_json: bool) -> None:
+def _print_published(task: str, space: Path | None, console: Console, as_json: bool) -> None:
     from search.published import print_published, published  # imports torch and timm, which takes seconds
 
-    entries = published(task)
+    entries = published(task, space)
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
     elif entries:
@@ -158,6 +159,23 @@ def _print_published(task: str, console: Console, as_json: bool) -> None:
 def _names(text: str | None) -> tuple[str, ...]:
     """`a,b` to its words."""
     return tuple(filter(None, map(str.strip, (text or "").split(","))))
+
+
+def _some(option: str, text: str | None) -> tuple[str, ...]:
+    """The words of an option that, once given, names something: nothing would silently mean all."""
+    words = _names(text)
+    if text is not None and not words:
+        raise InputError(f"{option} {text!r}: names nothing; give a,b or leave it out")
+    return words
+
+
+def _assignments(texts: list[str]) -> dict[str, Any]:
+    fixed: dict[str, Any] = {}
+    for name, value in map(_assignment, texts):
+        if name in fixed:
+            raise InputError(f"--set {name}: given twice, {fixed[name]} and {value}; give it once")
+        fixed[name] = value
+    return fixed
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -138,7 +138,7 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         )
     if data["splits"]["test"]:
         say(f"{data['splits']['test']:,} further images are the test split, which no trial sees")
-    how = f"grid of {len(plan.points)} points" if plan.points else plan.options.searcher
+    how = f"grid of {len(plan.points)} points" if plan.options.searcher == "grid" else plan.options.searcher
     published_first = min(len(plan.published), record["trials"])
     published = f", first {published_first} published" if published_first else ""
     if plan.options.published_only:
@@ -148,9 +148,11 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
         validation += f", {plan.folds.repeats} times"
     if plan.options.leave_source_out:
         validation = f"leaving out one of {plan.folds.k} sources at a time"
+    trials, epochs = (
+        f"{n} {what}{'s' * (n > 1)}" for n, what in ((record["trials"], "trial"), (experiment.max_epochs, "epoch"))
+    )
     say(
-        f"{record['trials']} trials ({how}{published}), each by {validation}, "
-        f"at most {experiment.max_epochs} epochs; score: {metric_words(experiment.metric)}"
+        f"{trials} ({how}{published}), each by {validation}, at most {epochs}; score: {metric_words(experiment.metric)}"
     )
 
 

@@ -157,6 +157,6 @@ class Options:
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(Experiment)
-            if getattr(self, field.name) is not None
+            if getattr(self, field.name, None) is not None
         }
         return dataclasses.replace(chosen, **given)

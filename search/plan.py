@@ -18,11 +18,22 @@ from datasets.folds import Folds, leave_one_source_out, make_folds
 from datasets.pixels import Interpolation
 from datasets.remedies import DEFAULT_DROP, Embed, remedied
 from search.options import Options
-from search.spaces import FixedSpace, agreeing, check_space, fixed_space, grid, image_sizes, models, published_config
+from search.spaces import (
+    FixedSpace,
+    agreeing,
+    check_space,
+    fixed_space,
+    grid,
+    image_sizes,
+    models,
+    one_of_each_model,
+    possible_points,
+    published_config,
+)
 from search_spaces import Experiment, Published, Space
-from trainables.config import TrialConfig
 from trainables.metrics import check_metric, check_scorable
 from trainables.protocol import Protocol
+from trainables.weights import shipped
 
 Progress = Callable[[int, int], None]
 """Called with the images that were decoded and all that there are."""
@@ -38,14 +49,14 @@ class Plan:
     splits: dict[Split, int]
     """Images of each part, after remedies."""
     folds: Folds
-    space: Space
+    space: FixedSpace
     published: list[Published]
     """Run first, in this order."""
     drop: tuple[str, ...]
     findings: tuple[Finding, ...]
     """What can be said of the images at once; `python -m datasets` says more."""
     points: list[dict[str, Any]]
-    """Of a grid, in random order; empty for other searchers."""
+    """Of a grid, in random order; for other searchers what one would try first, after the published ones."""
     weights: str
     interpolation: Interpolation
     """How images are resized, but for backbones that were trained on others."""
@@ -68,13 +79,17 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     experiment = options.experiment(found.kind)
     check_metric(experiment.metric, found.kind)
     experiment, space, published = _narrowed(options, experiment, found.kind)
-    points: list[dict[str, Any]] = []
+    points = [] if options.published_only else possible_points(experiment.first, space)
     if options.searcher == "grid":
         points, published = grid(space), []
         random.Random(options.seed).shuffle(points)  # so that some of them, if not all are wanted, are a fair sample
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
     drop = DEFAULT_DROP if options.drop is None else options.drop
-    weights, interpolation = _weights(options, space, found)
+    check_searchable(found.part("development"))  # before anything is fetched or decoded
+    if options.fixed or options.space is not None:
+        _check_possible(space, found)
+    weights = _weights(options, space, found)
+    interpolation = _interpolation(space, weights)
     # The smallest: a larger one, if there is any, may be decoded again.
     size_px = image_sizes(space)[0]
     dataset = remedied(found, drop, options.like, _embedding(options, found), progress, size_px, interpolation)
@@ -86,6 +101,8 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     else:
         folds = make_folds(development, experiment.folds, options.seed, options.repeats)
     check_scorable(experiment.metric, development, folds)
+    if weights not in ("none", "phantoms"):
+        _check_weights(space, dataset, weights)
     return Plan(
         options=options,
         title=datasets.task(options.task).TITLE,
@@ -103,7 +120,7 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     )
 
 
-def _narrowed(options: Options, experiment: Experiment, kind: Kind) -> tuple[Experiment, Space, list[Published]]:
+def _narrowed(options: Options, experiment: Experiment, kind: Kind) -> tuple[Experiment, FixedSpace, list[Published]]:
     """The experiment, its space with what was fixed and chosen, and the published configurations to run first."""
     whole = search_spaces.search_space_of(options.task, kind, options.space)
     # The task's own choice of models is one for speed: who names a model, or what was published, wants that.
@@ -112,7 +129,6 @@ def _narrowed(options: Options, experiment: Experiment, kind: Kind) -> tuple[Exp
     if options.space is not None:
         check_space(whole, options.space)
     space = fixed_space(whole, options.fixed, experiment.models)
-    _check_body_options(space)
     known = search_spaces.published_of(options.task, kind, options.space)
     published = agreeing(known, whole, space)
     if options.published_only:
@@ -126,17 +142,15 @@ def _narrowed(options: Options, experiment: Experiment, kind: Kind) -> tuple[Exp
     return experiment, space, published[: max(1, experiment.trials // 2)]
 
 
-def _check_body_options(space: FixedSpace) -> None:
-    """Raises `InputError` where `--set` gives a body what it has not."""
-    given = {name: value for name, value in space.overriding.items() if value != getattr(TrialConfig, name, value)}
-    if not given:
-        return
-    from trainables.models import OPTIONS, options_of  # imports torch, which takes seconds
+def _check_possible(space: Space, dataset: ImageDataset) -> None:
+    """Raises `InputError` where what the user has set cannot be for a model of the space: an option that it has not, a
+    size that it does not take, a loss that its kind of task has not."""
+    from trainables.network import frozen_body  # imports torch, which takes seconds
+    from trainables.objectives import check_meaning
 
-    for name in given.keys() & set(OPTIONS):
-        for model in models(space):
-            if name not in options_of(model):
-                raise InputError(f"--set {name}={given[name]}: {model} has no {name}; choose others with --models")
+    for config in one_of_each_model(space):
+        check_meaning(config, dataset.kind)
+        frozen_body(config, dataset.channels, weights="none", seed=0)
 
 
 def _chosen(options: Options, known: Sequence[Published], agreeing_ones: list[Published]) -> list[Published]:
@@ -147,7 +161,8 @@ def _chosen(options: Options, known: Sequence[Published], agreeing_ones: list[Pu
             there = f"There are: {', '.join(names) or 'none'}"
             raise InputError(f"--only {name}: no such published configuration{nearest(name, names)} {there}")
     if not known:
-        raise InputError(f"--published-only: nothing was published for {options.task}; leave it out")
+        where = f"{options.space} has no PUBLISHED" if options.space else f"nothing was published for {options.task}"
+        raise InputError(f"--published-only: {where}; leave it out")
     by_name = {entry.name: entry for entry in agreeing_ones}
     for name in options.only:
         if name not in by_name:
@@ -166,11 +181,10 @@ def _embedding(options: Options, dataset: ImageDataset) -> Embed | None:
     return embedding("imagenet")
 
 
-def _weights(options: Options, space: Space, dataset: ImageDataset) -> tuple[str, Interpolation]:
-    """What backbones start from (`imagenet`, `none` or a file), found to be there and to fit; and how images were
-    resized for most of them, and so are for networks that begin from nothing."""
+def _weights(options: Options, space: Space, dataset: ImageDataset) -> str:
+    """What backbones start from: `imagenet`, `none`, `phantoms` or a file."""
     if options.weights is None and dataset.demonstration:
-        return "none", "bilinear"
+        return "phantoms" if any(map(shipped, models(space))) else "none"
     from trainables.models import is_own  # imports torch, which takes seconds
 
     backbones = [model for model in models(space) if not is_own(model)]
@@ -179,28 +193,36 @@ def _weights(options: Options, space: Space, dataset: ImageDataset) -> tuple[str
             raise InputError(
                 f"--weights {options.weights}: no network searched here has pretrained weights; leave it out"
             )
-        return "none", "bilinear"
+        return "none"
     weights = options.weights or "imagenet"
-    if weights == "none":
-        return weights, "bilinear"
-    if weights != "imagenet":
-        weights = str(Path(weights).absolute())  # workers have working folders of their own
-    return weights, _checked(backbones, dataset.channels, weights)
+    if weights == "phantoms" and not any(map(shipped, backbones)):
+        raise InputError(f"--weights phantoms: there are none of {', '.join(backbones)}; add --set model=test_resnet")
+    if weights in ("imagenet", "none", "phantoms"):
+        return weights
+    return str(Path(weights).absolute())  # workers have working folders of their own
 
 
-def _checked(backbones: list[str], channels: int, weights: str) -> Interpolation:
-    """Fetches the weights of every backbone, or finds them missing, before anything starts. Returns the interpolation
-    that most of them were trained with."""
-    from trainables.models import build_body  # imports torch and timm, which takes seconds
+def _interpolation(space: Space, weights: str) -> Interpolation:
+    """How images were resized for the weights of most backbones, and so are for networks that begin from nothing."""
+    if weights in ("none", "phantoms"):
+        return "bilinear"
+    from trainables.backbones import published_interpolation  # imports timm, which takes seconds
+    from trainables.models import is_own
 
-    resized: Counter[Interpolation] = Counter()
+    resized = Counter(published_interpolation(model) for model in models(space) if not is_own(model))
+    return resized.most_common(1)[0][0]
+
+
+def _check_weights(space: Space, dataset: ImageDataset, weights: str) -> None:
+    """Fetch the weights of every backbone, or find them missing, before anything starts."""
+    from trainables.models import build_body, is_own  # imports torch and timm, which takes seconds
+
+    backbones = [model for model in models(space) if not is_own(model)]
     for model in backbones:
         try:
-            body = build_body(model, channels, 224, "avg", weights)
+            build_body(model, dataset.channels, 224, "avg", weights)
         except InputError as error:
             if weights == "imagenet" or len(backbones) == 1:
                 raise
             others = f"{', '.join(backbones)} are searched and a file fits one: add --set model=NAME"
             raise InputError(f"{error}\n{others}") from None
-        resized[body.interpolation or "bilinear"] += 1
-    return resized.most_common(1)[0][0]

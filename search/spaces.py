@@ -3,6 +3,7 @@
 import contextlib
 import math
 import random
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,15 +44,19 @@ class _Answering:
         self._trial = trial
         self._fixed = fixed
         self._models = models
+        self.used: set[str] = set()
+        """Fixed parameters that were asked for."""
 
     def suggest_float(self, name: str, low: float, high: float, **options: Any) -> float:
         if name not in self._fixed:
             return self._trial.suggest_float(name, low, high, **options)
+        self.used.add(name)
         return float(_within(name, self._fixed[name], low, high, (int, float)))
 
     def suggest_int(self, name: str, low: int, high: int, **options: Any) -> int:
         if name not in self._fixed:
             return self._trial.suggest_int(name, low, high, **options)
+        self.used.add(name)
         return int(_within(name, self._fixed[name], low, high, (int,)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
@@ -59,6 +64,7 @@ class _Answering:
             choices = tuple(choice for choice in choices if choice in self._models)
         if name not in self._fixed:
             return choices[0] if len(choices) == 1 else self._trial.suggest_categorical(name, choices)
+        self.used.add(name)
         value = self._fixed[name]
         if value == "none" and None in choices and "none" not in choices:
             return None
@@ -166,22 +172,36 @@ def fixed_space(space: Space, fixed: dict[str, Any], chosen: Sequence[str] = ())
     overriding = {name: _of_field(fields[name], value) for name, value in fixed.items() if name not in names}
     answers = {name: value for name, value in fixed.items() if name in names}
     narrowed = FixedSpace(space, answers, overriding, _known_models(space, chosen))
+    used: set[str] = set()
     for choices in _branches(narrowed):  # asks every question, so that an impossible value is found now
-        made = narrowed(_Exploring(choices))
+        trial = _Answering(_Exploring(choices), answers, narrowed.models)
+        made = space(trial) | overriding
+        used |= trial.used
         if chosen and made["model"] not in chosen:
             raise InputError(f"--models {','.join(chosen)}: the space holds the model fixed to {made['model']}")
         if overriding:
             _check_overriding(made, overriding)
+    for name, value in answers.items():
+        if name not in used:
+            raise InputError(f"--set {name}={value}: changes nothing beside the rest of --set and --models")
     return narrowed
 
 
 def check_space(space: Space, file: Path) -> None:
     """Raises `InputError` where the space of a user's file returns what is no configuration."""
-    for choices in _branches(space):
-        try:
-            TrialConfig.of(space(_Exploring(choices)))
-        except (InputError, TypeError) as error:
-            raise InputError(f"--space {file}: {str(error).removeprefix('TrialConfig.__init__() ')}") from None
+    try:
+        for choices in _branches(space):
+            made = space(_Exploring(choices))
+            if not isinstance(made, dict):
+                raise InputError(f"search_space returns {type(made).__name__}, not a dict of parameters")
+            TrialConfig.of(made)
+    except InputError as error:
+        raise InputError(f"--space {file}: {error}") from None
+    except Exception as error:  # whatever the user's Python does
+        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(file.absolute())]
+        told = str(error).removeprefix("TrialConfig.__init__() ")
+        said = f", line {lines[-1]}: {type(error).__name__}: {told}" if lines else f": {told}"
+        raise InputError(f"--space {file}{said}") from error
 
 
 def _known_models(space: Space, chosen: Sequence[str]) -> tuple[str, ...]:
@@ -232,9 +252,29 @@ def agreeing(published: Sequence[Published], space: Space, narrowed: Space) -> l
     return kept
 
 
+def possible_points(points: Sequence[dict[str, Any]], space: FixedSpace) -> list[dict[str, Any]]:
+    """Those of the whole space that are the same configurations in this one."""
+    kept = []
+    for point in points:
+        trial = _Answering(_Silent(), point)
+        with contextlib.suppress(InputError):
+            if space(trial) == space.space(trial):
+                kept.append(point)
+    return kept
+
+
 def models(space: Space) -> list[str]:
     """Every model that the space may choose, sorted."""
     return sorted({space(_Exploring(choices))["model"] for choices in _branches(space)})
+
+
+def one_of_each_model(space: Space) -> list[TrialConfig]:
+    """A configuration of the space with each of its models."""
+    first: dict[str, TrialConfig] = {}
+    for choices in _branches(space):
+        config = TrialConfig.of(space(_Exploring(choices)))
+        first.setdefault(config.model, config)
+    return list(first.values())
 
 
 def image_sizes(space: Space) -> list[int]:

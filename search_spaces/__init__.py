@@ -44,6 +44,8 @@ class Experiment:
     precision: Precision = "auto"
     models: tuple[str, ...] = ()
     """Those of the space that are searched, where it has some that take too long for this; (): all."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Configurations that one would try first, in the parameters of the space; the published ones go before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,7 @@ def _executed(name: str, file: Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == loader.path]
         at = f", line {lines[-1]}" if lines else ""

@@ -14,16 +14,44 @@ from typing import Any
 
 from search_spaces import Experiment, Published, parts
 
-EXPERIMENT = Experiment(metric="auroc", folds=5, trials=40, max_epochs=81)
-DEMO = Experiment(metric="auroc", folds=3, trials=10, max_epochs=3)
-
+OWN = ("svendsen_cnn",)
 BACKBONES = {"mobilenetv2_100": 104, "mobilenetv3_small_100": 87}
 """Backbones of timm and how many parametrised layers they have."""
+PRETRAINED_ON_PHANTOMS = {"test_resnet": 30}
+"""Small, with weights in `trainables/weights/`: transfer learning for demonstrations, which fetch no others."""
+
+EXPERIMENT = Experiment(metric="auroc", folds=5, trials=40, max_epochs=81, models=(*OWN, *BACKBONES))
+_TRANSFER: dict[str, Any] = {
+    "model": "test_resnet",
+    "pooling": "avg",
+    "optimizer": "adam",
+    "learning_rate": 1e-2,
+    "batch_size": 16,
+    "schedule": "cosine",
+    "warmup_epochs": 0,
+    "dense_layers": 1,
+    "dense_width_1": 64,
+    "dense_batch_norm": True,
+    "dropout": 0.2,
+    "regularisation": "none",
+    "augment": False,
+}
+DEMO = Experiment(
+    metric="auroc",
+    folds=3,
+    trials=20,
+    max_epochs=3,
+    models=(*OWN, "mobilenetv2_100", *PRETRAINED_ON_PHANTOMS),
+    first=(
+        _TRANSFER | {"fine_tune": False},
+        _TRANSFER | {"fine_tune": True, "unfrozen_layers": 14, "body_rate": 1.0, "head_first": False},
+    ),
+)
 
 
 def search_space(trial: Any) -> dict[str, Any]:
     return {
-        **parts.body(trial, ("svendsen_cnn",), BACKBONES),
+        **parts.body(trial, OWN, BACKBONES | PRETRAINED_ON_PHANTOMS),
         "image_size_px": 224,
         "patience": 30,
         **parts.optimisation(trial, 1e-6, 1e-2, batch_sizes=(16, 32, 64)),

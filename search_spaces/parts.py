@@ -1,7 +1,7 @@
 """Parts that search spaces share. Each asks the trial for its parameters and returns arguments of `TrialConfig`.
 
 What helps now and then stands behind one question (`regularisation`, `mixing`, `photometric`, `head_first`), at a usual
-value, so that most trials are not about it; `--set ema=0.999` and the like give other values.
+value, so that it costs a search one dimension and not three; `--set ema=0.999` and the like give other values.
 """
 
 from typing import Any, get_args
@@ -79,7 +79,8 @@ def unfrozen(trial: Any, most_layers: int) -> dict[str, Any]:
         "body_rate": trial.suggest_float("body_rate", 0.01, 1.0, log=True),
     }
     if trial.suggest_categorical("head_first", (False, True)):
-        asked["head_epochs"] = trial.suggest_int("head_epochs", 1, 30, log=True)
+        # Fewer than a search has epochs, but for demonstrations: else the body would not be trained at all.
+        asked["head_epochs"] = trial.suggest_int("head_epochs", 1, 10, log=True)
         asked["head_learning_rate"] = trial.suggest_float("head_learning_rate", 1e-5, 1e-2, log=True)
         asked["head_batch_size"] = trial.suggest_categorical("head_batch_size", (16, 32, 64, 128))
     return asked

@@ -363,7 +363,7 @@ def test_the_table_has_a_column_of_every_parameter() -> None:
 def test_a_parameter_that_is_switched_off_has_no_word() -> None:
     plain = TrialConfig(model="m", image_size_px=8, learning_rate=1e-3, batch_size=4).params()
     assert configuration_words(plain, list(plain)) == (
-        "m, 8 px, lr 1e-3, batch 4, adam, constant rate, patience 30, no dense layer, dropout 0, avg pool, all layers"
+        "m, 8 px, lr 1e-3, batch 4, adam, constant rate, patience 30, no dense layer, all layers"
     )
 
 

@@ -209,7 +209,7 @@ def test_every_page_has_what_was_reported(recorded: Path) -> None:
         assert "svendsen2025-model9" in text
         assert f"{reproduced['mean']:.3f} ± {reproduced['std']:.3f}" in text
     for text, split in ((page, "held out <25 %>"), (markdown, "held out &lt;25 %>")):
-        assert f"{split}; 331 epochs; best epoch by its loss. one image is 1.23 points" in text
+        assert f"{split}; 331 epochs; best epoch by its loss. One image is 1.23 points" in text
         assert "never proposed" in text
     (row,) = [line for line in markdown.splitlines() if "svendsen2025-model9" in line]
     (head,) = [line for line in markdown.splitlines() if line.startswith("| configuration | score | reported")]
@@ -298,3 +298,15 @@ def test_the_terminal_table_fits_100_columns(built: Path) -> None:
     assert max(map(len, lines)) <= 100
     assert any("published: svendsen2025-model1" in line for line in lines)
     assert not any("…" in line for line in lines)  # nothing is cut off
+
+
+def test_a_score_of_many_words_and_a_long_name_leave_80_columns_for_all(built: Path) -> None:
+    experiment = Results.open(built).experiment | {"metric": "study_balanced_accuracy"}
+    named = trials(built).with_columns(published=pl.lit("kamaneh2024-efficientnetb0-finetuned"))
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(best_trials_table(named, experiment))
+    shown = captured.get()
+    assert max(map(len, shown.splitlines())) <= 80
+    for words in ("accuracy over", "finished", "efficientnetb0-finetuned"):
+        assert words in shown

@@ -151,9 +151,11 @@ def test_images_in_no_folder_of_a_class_stay_refused(tmp_path: Path, inside):
     assert "expected at least two, one folder of images per class" in said.output
 
 
-@pytest.mark.parametrize("imported", ["numpy", "datasets.facts"])
-def test_ctrl_c_during_the_imports_is_one_line(imported):
-    command = [sys.executable, "-X", "importtime", "-m", "datasets", "covid", "--demo"]
+@pytest.mark.parametrize(
+    ("program", "imported"), [("datasets", "numpy"), ("datasets", "datasets.facts"), ("search", "rich.console")]
+)
+def test_ctrl_c_during_the_imports_is_one_line(program, imported):
+    command = [sys.executable, "-X", "importtime", "-m", program, "covid", "--demo"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     for line in process.stderr:
         if line.rpartition("|")[2].strip() == imported:

@@ -214,9 +214,9 @@ def test_augmented_repeats_are_augmented_as_usual_and_the_record_says_so():
     for config, params in asked((None,)):
         assert ("augment" in params) == (config.balance != "augmented_oversample")
         augmented = params.get("augment", True)
-        assert {name: getattr(config, name) for name in USUAL_AUGMENTATION} == (
-            USUAL_AUGMENTATION if augmented else {"flip": False, "rotation_deg": 0.0, "zoom": 0.0, "contrast": 0.0}
-        )
+        assert ("magnitude" in params) == config.flip == augmented
+        for name in ("rotation_deg", "zoom", "contrast"):
+            assert getattr(config, name) == USUAL_AUGMENTATION[name] * params.get("magnitude", 0.0)
 
 
 def test_weights_go_to_the_device_once_an_epoch_and_fit_their_images(monkeypatch):

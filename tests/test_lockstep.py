@@ -115,6 +115,24 @@ def test_bodies_that_differ_in_what_is_no_weight_share_no_features(monkeypatch, 
     assert len(list(tmp_path.glob("features-*.npy"))) == 3
 
 
+def test_whatever_features_are_computed_from_or_by_is_in_their_name(monkeypatch):
+    names, original = [], lockstep_module.frozen_features
+
+    def watched(prefix, key, *rest):
+        names.append(key)
+        return original(prefix, key, *rest)
+
+    monkeypatch.setattr(lockstep_module, "frozen_features", watched)
+    dataset = small_dataset(12, channels=3)
+    for given in ({}, {"precision": "bfloat16"}, {"interpolation": "bicubic"}, {"seed": 1}):
+        make(dataset, 2, small_protocol(**given), **MOBILENET, unfrozen_layers=0)
+    for given in ({"image_size_px": 40}, {"pooling": "max"}, {"unfrozen_layers": 9}, {"model": "mobilenetv2_050"}):
+        make(dataset, 2, **MOBILENET | {"unfrozen_layers": 0} | given)
+    make(small_dataset(11, channels=3), 2, **MOBILENET, unfrozen_layers=0)
+    assert len({tuple(name) for name in names}) == len(names) == 9
+    assert all("cpu" in name for name in names)
+
+
 def test_features_beyond_the_budget_are_not_stored(monkeypatch, tmp_path):
     monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path))
     monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000801")  # the pixels, but not the features

@@ -44,6 +44,17 @@ def test_mixup_blends_each_image_with_the_one_at_the_other_end_of_the_batch(imag
     torch.testing.assert_close(result, share * batch + (1 - share) * batch.flip(0))
 
 
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_a_whole_number_is_a_concentration_like_any_other(name):
+    assert images_and_mixed(**{name: 1})[1].equal(images_and_mixed(**{name: 1.0})[1])
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_an_image_alone_in_its_batch_cannot_be_mixed(name):
+    with pytest.raises(InputError, match=f"{name}=0.2: must be 0 with batch_size=1"):
+        small_config(batch_size=1, **{name: 0.2})
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_cutmix_takes_a_rectangle_of_the_other_image_and_its_area_is_the_share(seed):
     batch, result, share = images_and_mixed(seed, images=4, cutmix=1.0)

@@ -1,5 +1,7 @@
 """Models: exact sizes, what they leave open, and that each can be trained."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.small import small_config, small_dataset, small_folds, small_protocol
 from trainables.config import TrialConfig
 from trainables.lockstep import Lockstep
 from trainables.models import OPTIONS, build_body, options_of
+from trainables.models.residual import BasicBlock
 from trainables.network import Network, build_head, cut, frozen_body, network_size, parameter_counts, pristine_body
 
 OWN = sorted(file.stem for file in Path(trainables.models.__file__).parent.glob("[a-z]*.py"))
@@ -152,6 +155,13 @@ def test_an_option_changes_a_body_or_is_refused(model, option):
             build_body(model, 3, size, "avg", "none", **given)
 
 
+@pytest.mark.parametrize("pooling", ["max", "flatten"])
+@pytest.mark.parametrize("model", OWN)
+def test_a_pooling_that_would_change_nothing_is_refused(model, pooling):
+    with pytest.raises(InputError, match=f"pooling='{pooling}': {model} pools as it does; it must be 'avg'"):
+        build_body(model, 3, 96, pooling, "none")
+
+
 def test_a_configuration_names_the_option_that_its_model_does_not_take():
     with pytest.raises(InputError, match=r"depth=3: kth_alexnet does not leave it open \(it has batch_norm, width, "):
         network_size(small_config(**KTH, depth=3), channels=1, classes=2)
@@ -236,6 +246,7 @@ def test_a_unet_sees_far_and_near():
 @pytest.mark.parametrize(
     ("model", "size", "says"),
     [
+        ("digits_cnn", 1, "at least 2"),
         ("tsouderos_cnn", 3, "at least 4"),
         ("asproudis_cnn", 7, "at least 8"),
         ("asproudis_mura_cnn", 7, "at least 8"),
@@ -290,3 +301,31 @@ def test_torch_and_keras_defaults_differ_and_do_not_touch_the_global_generator()
     assert torch.get_rng_state().equal(state)
     assert torchs[0].bias.any()
     assert not kerass[0].bias.any()
+
+
+def test_a_narrow_residual_network_survives_its_gradient():
+    """A 1 x 1 convolution with a stride did not: it ended the process, so it is tried in one of its own."""
+    program = """if True:
+        import torch
+        from trainables.models import build_body
+        torch.set_num_threads(1)
+        for width in (8, 12):
+            body = build_body("residual", 3, 128, "avg", "none", width=width, depth=1).module
+            body.to(memory_format=torch.channels_last)
+            images = torch.randn(20, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+            for _ in range(4):
+                body(images).sum().backward()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_residual_network_halves_as_a_strided_shortcut_would():
+    torch.manual_seed(0)
+    block = BasicBlock(4, 8, stride=2).eval()
+    images = torch.randn(2, 4, 9, 9)
+    strided = nn.functional.conv2d(images, block.shortcut[0].weight, stride=2)
+    expected = torch.relu(block.shortcut[1](strided) + block.residual(images))
+    torch.testing.assert_close(block(images), expected)

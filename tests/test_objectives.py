@@ -82,6 +82,16 @@ def test_smoothing_spreads_a_share_of_the_truth_over_the_classes(smoothing):
         assert smoothing or torch.equal(losses, found.losses(logits, targets))
 
 
+def test_the_loss_of_an_image_of_which_a_network_is_wrongly_certain_is_not_cut_off():
+    dataset = small_dataset()
+    found = objective(dataset, small_config())
+    targets = torch.from_numpy(found.targets)
+    for certain in (10.0, 17.0, 30.0, -17.0, -30.0):
+        logits = torch.full((48, 1), certain)
+        told = found.scores(np.arange(48), found.predictions(logits, targets).numpy())
+        assert told["log_loss"] == pytest.approx(found.losses(logits, targets).mean().item(), rel=1e-4)
+
+
 def test_masks_are_not_smoothed_and_say_so():
     with pytest.raises(InputError, match=r"label_smoothing=0.1: it must be 0 for segmentation"):
         objective(small_segmentation(), small_config(label_smoothing=0.1))

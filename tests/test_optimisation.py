@@ -48,6 +48,7 @@ def test_cosine_warms_up_and_decays_to_zero():
     config = small_config(schedule="cosine", warmup_epochs=2.0)
     factors = [learning_rate_factor(config, epochs, 10) for epochs in (0.0, 1.0, 2.0, 6.0, 10.0)]
     assert factors == pytest.approx([0.005, 0.5, 1.0, 0.5, 0.0])
+    assert learning_rate_factor(small_config(warmup_epochs=0.002), 0.0, 10) == 1, "never above the peak"
     assert learning_rate_factor(small_config(), 7.0, 10) == 1.0
 
 
@@ -59,8 +60,10 @@ def test_a_trial_is_one_phase_or_two_that_make_up_all_epochs():
     assert (head.head_only, head.first_epoch, head.epochs, head.learning_rate, head.batch_size) == (True, 1, 3, 0.1, 4)
     assert (both.head_only, both.first_epoch, both.epochs) == (False, 4, 6)
     assert (both.learning_rate, both.batch_size) == (config.learning_rate, config.batch_size)
-    (head,) = phases(config, 2)
-    assert (head.head_only, head.epochs) == (True, 2)
+    head, both = phases(config, 2)
+    assert (head.epochs, both.epochs) == (1, 1), "the last epoch is for all that is unfrozen"
+    (both,) = phases(config, 1)
+    assert (both.head_only, both.epochs) == (False, 1)
     head, _ = phases(small_config(head_epochs=1), 2)
     assert (head.learning_rate, head.batch_size) == (config.learning_rate, config.batch_size)
 

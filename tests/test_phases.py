@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -167,15 +168,17 @@ def test_a_second_phase_that_is_worse_than_the_first_at_first_has_all_its_patien
     assert one.finished, "two epochs after the best of its own"
 
 
-def test_a_first_phase_as_long_as_the_trial_is_all_of_it(tmp_path):
-    one = trained(make(epochs=2, head_epochs=9))
-    assert one.epoch == 2
-    assert one.finished
+def test_a_first_phase_as_long_as_the_trial_leaves_an_epoch_for_the_body(tmp_path):
+    one = make(epochs=2, head_epochs=9)
+    before = one._folds[0].weights()
+    trained(one, 1)
+    assert changed(before, one._folds[0].weights()) == {"head"}
     one.save(tmp_path)
+    trained(one)
+    assert changed(before, one._folds[0].weights()) == {"head", "body"}
     resumed = make(epochs=2, head_epochs=9)
     resumed.load(tmp_path)
-    assert resumed.finished
-    assert resumed.curve == one.curve
+    assert trained(resumed).curve == one.curve
 
 
 def test_a_head_for_masks_is_trained_alone_as_well():
@@ -190,8 +193,23 @@ def test_a_head_for_masks_is_trained_alone_as_well():
     assert one.curve[-1]["train_loss"] < one.curve[0]["train_loss"]
 
 
-def test_the_checkpoint_of_a_best_epoch_in_the_first_phase_holds_whole_networks(tmp_path):
-    one = trained(make(learning_rate=1e-12, head_learning_rate=1e-2), 2)
-    of_the_first = {name: tensor.shape for name, tensor in one._best_weights[0].items()}
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"unfrozen_layers": None, "ema": 0.9},
+        {"model": "asproudis_cnn", "body_dropout": 0.4, "unfrozen_layers": None, "flip": True},
+        {"model": "asproudis_mura_cnn", "body_dropout": 0.4, "unfrozen_layers": 2},
+    ],
+)
+def test_the_weights_of_a_best_epoch_in_the_first_phase_are_of_whole_networks(given):
+    """Which begin where those of the second phase do, and give the predictions that were kept."""
+    one = trained(make(**given), 2)
+    weights, predictions = one._best_weights, one._best_predictions.copy()
     one.advance()
-    assert {name: tensor.shape for name, tensor in one._folds[0].weights().items()} == of_the_first
+    for fold, best in zip(one._folds, weights, strict=True):
+        assert best.keys() == fold.weights().keys()
+        (fold._average or fold._network).load_state_dict(best)
+        np.testing.assert_allclose(
+            fold.predict(one._fetch), predictions[fold.validation_rows.numpy()], rtol=1e-4, atol=1e-6
+        )

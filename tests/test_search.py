@@ -240,11 +240,11 @@ def test_a_search_with_a_failed_trial_goes_on(tmp_path, ray_on_loopback, monkeyp
 
 
 def test_a_search_without_any_score_says_why(tmp_path, ray_on_loopback, monkeypatch):
-    monkeypatch.setattr(digits, "search_space", either_model)
+    monkeypatch.setattr(digits, "search_space", model_for_larger_images)
     with pytest.raises(
         search.experiment.Failed, match=r"No trial has a score\. The first error: InputError: image_size"
     ):
-        search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1, fixed={"model": "svendsen_cnn"})
+        search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1)
 
 
 A_SPACE = """
@@ -375,6 +375,11 @@ def test_the_models_of_a_search_stay_the_same_when_it_goes_on(finished):
     result, _ = finished
     with pytest.raises(InputError, match="models was None and is \\['digits_cnn'\\] now"):
         search.run("digits", results=result.folder.parent, resume=True, models=("digits_cnn",), **SMALL)
+
+
+def model_for_larger_images(trial):
+    rate = trial.suggest_float("learning_rate", 1e-3, 1e-2)
+    return {"model": "svendsen_cnn", "image_size_px": 8, "learning_rate": rate, "batch_size": 128}
 
 
 def either_model(trial):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import search_spaces
 from datasets import InputError
-from search.spaces import agreeing, fixed_space, grid, models
+from search.spaces import agreeing, check_space, fixed_space, grid, models, one_of_each_model, possible_points
 from search_spaces import blood, covid, digits, mnist, parts, warwick
 from trainables.config import TrialConfig
 from trainables.models import options_of
@@ -66,6 +66,7 @@ def test_fixed_parameters_are_not_asked_for(rate, layers):
         ({"flag": 1}, "flag=1: choose one of False, True"),
         ({"model": "c"}, "model=c: choose one of a, b"),
         ({"width_1": 99, "layers": 2}, "width_1=99: choose a value from 8 to 32"),
+        ({"width_1": 16, "layers": 0}, "width_1=16: changes nothing beside the rest of --set"),
     ],
 )
 def test_impossible_fixed_parameters_are_refused(fixed, says):
@@ -212,6 +213,7 @@ def test_a_space_is_narrowed_to_the_chosen_models():
             ("mobilenetv2_100",),
             "--set model=svendsen_cnn: choose one of",
         ),
+        (covid.search_space, {"unfrozen_layers": 5}, ("svendsen_cnn",), "changes nothing beside the rest of --set and"),
     ],
 )
 def test_models_that_a_space_does_not_have_are_refused(searched, fixed, chosen, says):
@@ -220,11 +222,39 @@ def test_models_that_a_space_does_not_have_are_refused(searched, fixed, chosen, 
 
 
 def test_the_models_of_a_space_are_known():
-    assert models(covid.search_space) == ["mobilenetv2_100", "mobilenetv3_small_100", "svendsen_cnn"]
+    assert models(covid.search_space) == ["mobilenetv2_100", "mobilenetv3_small_100", "svendsen_cnn", "test_resnet"]
     assert models(fixed_space(covid.search_space, {"model": "svendsen_cnn"})) == ["svendsen_cnn"]
+
+
+def test_points_that_a_narrower_space_does_not_have_are_left_out():
+    first = covid.DEMO.first
+    assert possible_points(first, fixed_space(covid.search_space, {}, covid.DEMO.models)) == list(first)
+    assert possible_points(first, fixed_space(covid.search_space, {}, ("svendsen_cnn",))) == []
+    frozen = fixed_space(covid.search_space, {"fine_tune": False})
+    assert possible_points(first, frozen) == list(first[:1])
+
+
+def test_there_is_one_configuration_of_each_model():
+    each = one_of_each_model(covid.search_space)
+    assert sorted(config.model for config in each) == models(covid.search_space)
 
 
 @pytest.mark.parametrize("task", search_spaces.tasks())
 def test_what_is_searched_of_a_body_is_what_it_leaves_open(task):
     for model in models(search_spaces.space_of(task).search_space):
         assert set(parts.OPTIONS.get(model, ())) <= set(options_of(model))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return 1 / 0", "line 2: ZeroDivisionError: division by zero"),
+        ("return None", "search_space returns NoneType, not a dict"),
+        ("return {'model': 'm'}", "missing 3 required keyword-only arguments"),
+    ],
+)
+def test_what_goes_wrong_in_the_space_of_a_file_is_one_message(body, says, tmp_path):
+    file = tmp_path / "space.py"
+    file.write_text(f"def search_space(trial):\n    {body}\n")
+    with pytest.raises(InputError, match=says):
+        check_space(search_spaces.search_space_of("covid", "binary", file), file)

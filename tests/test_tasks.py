@@ -373,6 +373,18 @@ def test_every_published_configuration_trains(name):
         assert 0 <= report[entry.metric] <= 1, entry.name
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_what_is_tried_first_lies_in_its_space_and_answers_every_question(name):
+    space = search_spaces.space_of(name)
+    for experiment in (space.EXPERIMENT, getattr(space, "DEMO", space.EXPERIMENT)):
+        for point in experiment.first:
+            study = optuna.create_study()
+            study.enqueue_trial(point)
+            trial = study.ask()
+            assert TrialConfig.of(space.search_space(trial)).model in experiment.models
+            assert trial.params == point
+
+
 def test_svendsens_configurations_are_those_of_the_report():
     """Learning rate, dropout, dense width, batch size and validation accuracy (of 81 images), as printed."""
     space = search_spaces.space_of("covid")

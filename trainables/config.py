@@ -77,7 +77,7 @@ class TrialConfig:
     never. With mixup as well, one of the two is drawn for each batch."""
     ema: float = 0.0
     """Weights are validated and kept as their exponential moving average over steps, of which this share is kept at
-    each; 0: as they are."""
+    each, and less in the first steps of a phase (`average_share`); 0: as they are."""
 
     dense_widths: tuple[int, ...] = ()
     """Widths of the dense layers between the features and the output layer, first to last."""
@@ -87,7 +87,8 @@ class TrialConfig:
     last_dropout: float | None = None
     """After the last dense layer; None: as after the others."""
     pooling: Literal["avg", "max", "flatten"] = "avg"
-    """How the feature map of a timm backbone becomes a vector: its mean or maximum per channel, or all of it."""
+    """How the feature map of a timm backbone becomes a vector: its mean or maximum per channel, or all of it. Bodies of
+    `trainables/models/` pool as they do, and refuse what is not the default."""
     unfrozen_layers: int | None = None
     """The last n parametrised layers (convolution, linear, normalisation) of the body, in the order of execution, are
     trained with the head; 0: the head only; None: the whole network."""
@@ -157,6 +158,8 @@ class TrialConfig:
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("mixup", 0 <= self.mixup < float("inf"), "at least 0"),
             ("cutmix", 0 <= self.cutmix < float("inf"), "at least 0"),
+            ("mixup", not (self.mixup and self.batch_size == 1), "0 with batch_size=1: there is no other image"),
+            ("cutmix", not (self.cutmix and self.batch_size == 1), "0 with batch_size=1: there is no other image"),
             ("ema", 0 <= self.ema < 1, "in [0, 1)"),
             ("width", self.width is None or self.width >= 1, "at least 1, or None"),
             ("depth", self.depth is None or self.depth >= 1, "at least 1, or None"),

@@ -18,7 +18,7 @@ from trainables.images import EVALUATION_BATCH, Fetch
 from trainables.mixing import mixed
 from trainables.network import Network
 from trainables.objectives import Objective
-from trainables.optimisation import Phase, learning_rate_factor, optimizer
+from trainables.optimisation import Phase, average_share, learning_rate_factor, optimizer
 from trainables.protocol import Protocol
 
 
@@ -66,7 +66,6 @@ class Fold:
         if self._average is not None:
             pair = (self._average, self._network) if frozen is None else (self._average.head, self._network.head)
             self._averaged = [_moving(module) for module in pair]
-            self._update_average = get_ema_multi_avg_fn(self._config.ema)
 
     def train(self, epoch: int, fetch: Fetch, decays: int) -> float:
         """Train one epoch, counted from 1. Returns the mean loss; not finite when training has diverged.
@@ -103,7 +102,8 @@ class Fold:
                 loss_sum += loss.detach() * len(rows)
             self._optimizer.step()
             if self._averaged:
-                self._update_average(*self._averaged, None)
+                steps = (epoch - self._phase.first_epoch) * len(batches) + step
+                get_ema_multi_avg_fn(average_share(config.ema, steps))(*self._averaged, None)
         return float(loss_sum) / sum(len(rows) for rows, *_ in batches)
 
     def _parts(self, images: int) -> list[slice]:

@@ -29,7 +29,6 @@ from trainables.config import TrialConfig
 from trainables.fold import Fold, autocast, compute_dtype, epoch_seed
 from trainables.images import Fetch, feature_fetch, frozen_features, pixel_fetch
 from trainables.metrics import METRICS, check_metric, check_scorable
-from trainables.mixing import check_mixing
 from trainables.models import OPTIONS
 from trainables.network import Network, build_head, cut, frozen_body, parameter_counts, weights_digest
 from trainables.objectives import objective
@@ -58,7 +57,6 @@ class Lockstep:
         check_scorable(protocol.metric, dataset, folds)
         self._config, self._dataset, self._protocol = config, dataset, protocol
         self._objective = objective(dataset, config)
-        check_mixing(config, self._objective.dense)
         self._folds_per_repeat = folds.k
         self._last_epoch = min(config.epochs or protocol.max_epochs, protocol.max_epochs)
         self._phases = phases(config, self._last_epoch)
@@ -98,7 +96,7 @@ class Lockstep:
         whole = body.module.to(protocol.device).to(memory_format=torch.channels_last)
         self._tails: dict[Phase, _Tail] = {}
         """Of the phases that have not begun; what is behind needs no memory."""
-        if config.head_epochs:
+        if self._phases[0].head_only:
             self._tails[self._phases[0]] = self._after_store(copy.deepcopy(whole).requires_grad_(False))
         tail = self._after_store(whole)
         self._tails.setdefault(self._phases[-1], tail)
@@ -129,7 +127,8 @@ class Lockstep:
         prefix_weights = weights_digest(prefix)
         key = [pixels_key(dataset, config.image_size_px, self._interpolation), config.model, prefix_weights, place]
         key += [f"{name}={getattr(config, name)}" for name in ("pooling", "defaults", *OPTIONS)]
-        key += [str(compute_dtype(protocol)), torch.__version__, importlib.metadata.version("timm")]
+        computed_by = [protocol.device, str(compute_dtype(protocol))]  # a GPU's float32 convolutions round to TF32
+        key += [*computed_by, torch.__version__, importlib.metadata.version("timm")]
         features = frozen_features(prefix, key, self._pixel_fetch, len(dataset), lambda: autocast(protocol))
         if features is None:
             return _Tail(body, lambda: self._pixel_fetch)

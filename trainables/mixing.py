@@ -10,18 +10,7 @@ Shapes: B images of a batch, C channels, H height, W width.
 
 import torch
 
-from datasets import InputError
 from trainables.config import TrialConfig
-
-
-def check_mixing(config: TrialConfig, dense: bool) -> None:
-    """Raises `InputError` where images are to be mixed whose every pixel has an answer of its own (`dense`)."""
-    for name in ("mixup", "cutmix"):
-        if dense and getattr(config, name):
-            raise InputError(
-                f"{name}={getattr(config, name)}: it must be 0 for segmentation; only the labels of whole images can "
-                f"be mixed in the shares of their images"
-            )
 
 
 def mixed(config: TrialConfig, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -29,7 +18,7 @@ def mixed(config: TrialConfig, images_BCHW: torch.Tensor) -> tuple[torch.Tensor,
     if not config.mixup and not config.cutmix:
         return images_BCHW, 1.0
     cuts = bool(config.cutmix) and (not config.mixup or bool(torch.rand(()) < 0.5))
-    concentration = torch.tensor(config.cutmix if cuts else config.mixup)
+    concentration = torch.tensor(float(config.cutmix if cuts else config.mixup))  # which may be given as a whole number
     share = float(torch.distributions.Beta(concentration, concentration).sample())
     others_BCHW = images_BCHW.flip(0)
     if not cuts:

@@ -30,8 +30,9 @@ class Phase:
 
 
 def phases(config: TrialConfig, max_epochs: int) -> tuple[Phase, ...]:
-    """One after the other: the head alone for `head_epochs`, then the layers that are unfrozen with it."""
-    alone = min(config.head_epochs, max_epochs)
+    """One after the other: the head alone for `head_epochs`, then the layers that are unfrozen with it, which have the
+    last epoch at least."""
+    alone = min(config.head_epochs, max_epochs - 1)
     head = Phase(
         True, 0, alone, config.head_learning_rate or config.learning_rate, config.head_batch_size or config.batch_size
     )
@@ -90,13 +91,20 @@ def learning_rate_factor(config: TrialConfig, epochs_done: float, epochs: int, d
     epochs_done: of the phase, with the fraction of the running one. decays: of the plateau schedule, before this epoch.
     """
     if epochs_done < config.warmup_epochs:
-        return max(epochs_done, 0.01) / config.warmup_epochs * config.gamma**decays
+        return min(max(epochs_done, 0.01) / config.warmup_epochs, 1.0) * config.gamma**decays
     scheduled = epochs_done - config.warmup_epochs
     if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(scheduled / max(epochs - config.warmup_epochs, 1e-9), 1.0)))
     if config.schedule == "step":
         decays = int(scheduled / config.decay_epochs)
     return config.gamma**decays
+
+
+def average_share(ema: float, steps: int) -> float:
+    """What the moving average of the weights keeps of itself after so many earlier steps of a phase: `ema`, or less at
+    first, so that it is never about weights from before the training. The rise is timm's (`ModelEmaV3`, `use_warmup`):
+    0.99 is reached after a thousand steps."""
+    return min(ema, 1 - (1 + steps) ** (-2 / 3))
 
 
 def plateau_decays(losses: list[float], decay_epochs: int) -> int:

@@ -54,7 +54,7 @@ def build_body(model: str, channels: int, image_size_px: int, pooling: str, weig
     """A body with fresh or pretrained weights.
 
     options: values for some of `OPTIONS`. Raises `InputError` for an unknown model, for weights that do not fit, and
-    for an option that is switched on and that the model does not leave open.
+    for an option that is switched on, or a pooling, that the model does not leave open.
     """
     switched_on = {name: value for name, value in options.items() if value != getattr(TrialConfig, name)}
     left_open = options_of(model)
@@ -64,6 +64,8 @@ def build_body(model: str, channels: int, image_size_px: int, pooling: str, weig
             must = getattr(TrialConfig, name)
             raise InputError(f"{name}={value!r}: {model} does not leave it open ({knows}); it must be {must!r}")
     if is_own(model):
+        if pooling != TrialConfig.pooling:
+            raise InputError(f"pooling={pooling!r}: {model} pools as it does; it must be {TrialConfig.pooling!r}")
         return importlib.import_module(f"{__name__}.{model}").body(channels, image_size_px, **switched_on)
     from trainables.backbones import backbone  # imports timm, which takes two seconds and only backbones need
 
@@ -71,7 +73,7 @@ def build_body(model: str, channels: int, image_size_px: int, pooling: str, weig
     mean, std = tuple(published["mean"]), tuple(published["std"])
     if channels != 3:  # timm sums or repeats the first convolution's colours; what is none is normalised as their mean
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    interpolation = None if weights == "none" else published["interpolation"]
+    interpolation = None if weights in ("none", "phantoms") else published["interpolation"]
     return Body(module, features, mean, std, interpolation=interpolation)
 
 

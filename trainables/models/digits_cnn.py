@@ -2,10 +2,11 @@
 
 from torch import nn
 
-from trainables.models import Body
+from trainables.models import Body, check_size
 
 
 def body(channels: int, image_size_px: int) -> Body:
+    check_size("digits_cnn", image_size_px, smallest_px=2)
     widths = (32, 32, 64)
     layers: list[nn.Module] = []
     for before, after in zip((channels, *widths), widths, strict=False):

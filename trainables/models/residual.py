@@ -36,9 +36,13 @@ class BasicBlock(nn.Module):
             nn.Conv2d(after, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
         )
+        self.stride = stride
         self.shortcut: nn.Module = nn.Identity()
         if (before, 1) != (after, stride):
-            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after))
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.shortcut(x_BCHW) + self.residual(x_BCHW))
+        # Not by a stride of the 1 x 1 convolution: of few channels, channels last, its gradient writes beyond its
+        # memory and ends the process (torch 2.14.1 on a CPU). This is the same function.
+        taken_BCHW = x_BCHW[:, :, :: self.stride, :: self.stride]
+        return torch.relu(self.shortcut(taken_BCHW) + self.residual(x_BCHW))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from datasets import ImageDataset, InputError
+from datasets.dataset import Kind
 from trainables.config import TrialConfig
 from trainables.objectives.classification import Classification
 from trainables.objectives.segmentation import segmentation
@@ -57,8 +58,16 @@ class Objective(Protocol):
 
 def objective(dataset: ImageDataset, config: TrialConfig) -> Objective:
     """That of the data set's kind. Raises `InputError` where the configuration has no meaning for it."""
-    if dataset.kind != "segmentation":
-        return Classification.of(dataset, config.auxiliary_weight)
+    check_meaning(config, dataset.kind)
+    if dataset.kind == "segmentation":
+        return segmentation(dataset, config.image_size_px)
+    return Classification.of(dataset, config.auxiliary_weight)
+
+
+def check_meaning(config: TrialConfig, kind: Kind) -> None:
+    """Raises `InputError` where a configuration has no meaning for a task of that kind."""
+    if kind != "segmentation":
+        return
     if config.balance != "none":
         raise InputError(
             f"balance={config.balance!r}: images with masks have no classes to balance; it must be 'none' for "
@@ -69,4 +78,9 @@ def objective(dataset: ImageDataset, config: TrialConfig) -> Objective:
             f"label_smoothing={config.label_smoothing}: it must be 0 for segmentation, whose loss measures an overlap "
             f"with masks that are certain"
         )
-    return segmentation(dataset, config.image_size_px)
+    for name in ("mixup", "cutmix"):
+        if getattr(config, name):
+            raise InputError(
+                f"{name}={getattr(config, name)}: it must be 0 for segmentation; only the labels of whole images can "
+                f"be mixed in the shares of their images"
+            )

@@ -117,6 +117,6 @@ def _losses(logits_BK: torch.Tensor, targets_B: torch.Tensor, smoothing: float) 
 def _probabilities(logits_BK: torch.Tensor) -> torch.Tensor:
     """(B, C); one logit is that of the second of two classes."""
     if logits_BK.shape[1] == 1:
-        positive = logits_BK[:, 0].sigmoid()
-        return torch.stack([1 - positive, positive], dim=1)
+        # Not as one minus the other, which is exactly 0 in float32 from a logit of 17 on, and its logarithm any size.
+        return torch.cat([-logits_BK, logits_BK], dim=1).sigmoid()
     return logits_BK.softmax(1)
