@@ -10,6 +10,8 @@ phantoms, at most 0.0015 (99 %) and at least 0.0039. 60,000 images take 20 s on 
 Suffixes: N images or pairs, H and W pixels of a thumbnail, K coefficients.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +33,8 @@ FEW = 20
 """Neighbours from which nothing can be learned about all of them; then `OF_FEW` is what may remain."""
 OF_FEW = 0.003
 CHUNK = 512
-PAIRS = 512
-"""Compared at a time: what fits into a cache, which halves the time against four times as many."""
+PAIRS = 256
+"""Compared at a time by a thread: what fits into a cache, which takes half the time of eight times as many."""
 STEPS = 4
 STRETCH, SHIFT_PX = 0.15, 2.5
 """Most that a copy may be stretched, and shifted in pixels of a thumbnail."""
@@ -158,16 +160,19 @@ def _neighbours(images_NHW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _unexplained(images_NHW: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """float (pairs,): part of the variance of one image that the other, laid over it, does not explain."""
-    found = np.empty(len(left), np.float32)
-    for start in range(0, len(left), PAIRS):
+
+    def of_some(start: int) -> np.ndarray:
         pairs = slice(start, start + PAIRS)
         one, other = images_NHW[left[pairs]], images_NHW[right[pairs]]
         remaining = _laid_over(one, other)
         again = np.flatnonzero(remaining < 10 * MOST_UNEXPLAINED)  # a crop is laid over the whole, not the reverse
         remaining[again] = np.minimum(remaining[again], _laid_over(other[again], one[again]))
-        found[pairs] = remaining
+        return remaining
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = list(threads.map(of_some, range(0, len(left), PAIRS)))
     # Other processors round otherwise, and which images are copies is to be the same on all of them.
-    return found.round(4)
+    return np.concatenate([np.empty(0, np.float32), *found]).round(4)
 
 
 PLACE = np.arange(THUMBNAIL_PX, dtype=np.float32) - (THUMBNAIL_PX - 1) / 2
