@@ -4,7 +4,7 @@ Starts with the four configurations of svendsen2025, hand-tuned on the 81 images
 is 1.23 points; "92.59 vs 95.06 %" is a difference of two images.
 
     python -m search covid --data DIR        40 trials, 5 folds
-    python -m search covid --demo            10 trials, 3 folds, on phantoms: about three minutes on two CPU cores
+    python -m search covid --demo            20 trials, 3 folds, on phantoms: a minute and a half on two CPU cores
 
 Results on the real films are not known here: none of the authors can show them. On the phantoms no observer exceeds an
 accuracy of 0.97.
