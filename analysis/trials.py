@@ -79,6 +79,7 @@ PARAMETERS: dict[str, pl.DataType] = {
     "contrast": pl.Float64(),
     "noise": pl.Float64(),
     "intensity_percentile": pl.Float64(),
+    "views": pl.Int64(),  # augmented; 0: anew in every batch
     "balance": pl.String(),
     "oversample_to": pl.Int64(),  # null: as many as the largest class of the fold, or not oversampled
     "auxiliary_weight": pl.Float64(),

@@ -122,7 +122,7 @@ def _word(name: str, value: Any) -> str:
             return ""
         case (("accumulate" | "auxiliary_weight" | "body_rate"), 1) | ("momentum", 0.9):
             return ""
-        case ("gamma", 0.5) | ("decay_epochs", 3):
+        case ("gamma", 0.5) | ("decay_epochs", 3) | ("views", 8):
             return ""
         case (
             (
@@ -155,6 +155,8 @@ def _word(name: str, value: Any) -> str:
             return f"batch {value}"
         case "accumulate", _:
             return f"in {value} parts"
+        case "views", _:
+            return f"{value} augmented views" if value else "every batch augmented anew"
         case "weight_decay", _:
             return f"decay {_short(value)}"
         case "schedule", _:

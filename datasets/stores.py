@@ -81,6 +81,13 @@ def array_on_disk(key: str, shape: tuple[int, ...], dtype: type, fill: Callable[
         return opened(file)
 
 
+def found_array(key: str) -> np.ndarray | None:
+    """The array of that key, if it is stored."""
+    with contextlib.suppress(FileNotFoundError):
+        return opened(store_folder() / f"{key}.npy")
+    return None
+
+
 def stored_table(key: str, compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
     """The table of that key: read if it is stored, otherwise computed and, where that can be, stored."""
     folder = store_folder()

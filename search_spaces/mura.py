@@ -71,7 +71,7 @@ def _asproudis(
         name=f"asproudis2025-mura-{name}",
         summary=summary,
         params=common | params,
-        fixed={"defaults": "keras", "patience": patience},
+        fixed={"defaults": "keras", "patience": patience, "views": 0},
         metric="accuracy",
         reported=reported,
         images=3193,

@@ -385,6 +385,8 @@ def test_a_parameter_that_is_switched_off_has_no_word() -> None:
         ({"defaults": "keras"}, "Keras' defaults"),
         ({"vertical_flip": True, "brightness": 0.2, "noise": 0.05}, "vertical flip, brightness ±0.2, noise to 0.05"),
         ({"intensity_percentile": 5.0}, "stretch from 5 %"),
+        ({"views": 3}, "3 augmented views"),
+        ({"views": 0}, "every batch augmented anew"),
     ],
 )
 def test_a_parameter_that_is_switched_on_has_its_word(chosen, words) -> None:

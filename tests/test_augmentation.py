@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.small import small_config
 from trainables.augmentation import augmentation
 from trainables.config import AUGMENTATIONS
-from trainables.images import pixel_fetch
+from trainables.images import AS_IT_IS, pixel_fetch
 from trainables.models import Body
 
 
@@ -95,9 +95,9 @@ def test_of_a_batch_only_the_chosen_images_are_augmented():
     plain, labels = fetch(rows)
     assert labels[:, 0].tolist() == rows.tolist()
     assert (plain[:, 0] * 255).round().to(torch.uint8).equal(torch.from_numpy(pixels[rows, :, :, 0]))
-    some, _ = fetch(rows, torch.tensor([True, False, True]))
+    some, _ = fetch(rows, torch.tensor([0, AS_IT_IS, 3]))
     assert [bool(a.equal(b)) for a, b in zip(some, plain, strict=True)] == [False, True, False]
-    assert fetch(rows, torch.zeros(3, dtype=torch.bool))[0].equal(plain)
+    assert fetch(rows, torch.full((3,), AS_IT_IS))[0].equal(plain)
 
 
 class Operations(TorchDispatchMode):
@@ -120,10 +120,10 @@ def test_a_batch_that_is_augmented_as_a_whole_is_not_scattered_and_stays_channel
     body = Body(nn.Identity(), 3, mean=(0.5,), std=(0.2,))
     fetch = pixel_fetch(pixels, targets, body, "cpu", augmentation(small_config(flip=True)), masks=of_masks)
     names = {}
-    for chosen in ([True] * 6, [True] * 5 + [False]):
+    for views in ([0] * 6, [0] * 5 + [AS_IT_IS]):
         with Operations() as operations:
-            images, _ = fetch(torch.arange(6), torch.tensor(chosen))
-        names[all(chosen)] = operations.names
+            images, _ = fetch(torch.arange(6), torch.tensor(views))
+        names[AS_IT_IS not in views] = operations.names
         assert images.is_contiguous(memory_format=torch.channels_last)
     assert "aten::index_put_" not in names[True]
     assert "aten::index_put_" in names[False]

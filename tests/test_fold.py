@@ -69,8 +69,8 @@ def test_masks_in_parts_have_the_gradient_of_the_whole():
 def test_parts_are_equal_fit_and_are_not_of_one_image(batch_size, accumulate, images):
     accumulate = min(batch_size, accumulate)
     fold = Fold.__new__(Fold)
-    fold._config = small_config(batch_size=batch_size, accumulate=accumulate)
-    parts = [list(range(images))[part] for part in fold._parts(images)]
+    fold._config = small_config(batch_size=batch_size)
+    parts = [list(range(images))[part] for part in fold._parts(images, accumulate)]
     assert list(chain(*parts)) == list(range(images))
     sizes, fits = {len(part) for part in parts}, -(-batch_size // accumulate)
     assert max(sizes) - min(sizes) <= 1
@@ -84,7 +84,7 @@ def test_the_body_is_given_parts(monkeypatch):
     seen = []
     one = lockstep(accumulate=4)
     for fold in one._folds:
-        fold._network.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, len(inputs[0]))))
+        fold.network.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, len(inputs[0]))))
     one.advance()
     assert {size for training, size in seen if training} == {2, 3}, "8 in four parts of 2, the last 3 together"
 
@@ -97,29 +97,29 @@ def test_the_average_is_timms_and_is_what_is_validated_and_kept(ema, monkeypatch
     """Through two epochs, six steps, of a network with batch norm: 0.5 is reached in them, 0.8 is not."""
     one = lockstep(model="digits_cnn", dense_batch_norm=True, ema=ema)
     fold = one._folds[0]
-    oracle = ModelEmaV3(copy.deepcopy(fold._network), decay=ema, use_warmup=True)
+    oracle = ModelEmaV3(copy.deepcopy(fold.network), decay=ema, use_warmup=True)
     steps = count(1)
-    original = fold._optimizer.step
+    original = fold.optimizer.step
 
     def stepped(*args, **kwargs):
         result = original(*args, **kwargs)
         # before `fold` updates its own average; running statistics have been updated in the forward pass
-        oracle.update(fold._network, step=next(steps))
+        oracle.update(fold.network, step=next(steps))
         return result
 
-    monkeypatch.setattr(fold._optimizer, "step", stepped)
+    monkeypatch.setattr(fold.optimizer, "step", stepped)
     one.advance()
     one.advance()
     for name, tensor in fold.weights().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, oracle.module.state_dict()[name], msg=name)
     kept = {name: value for name, value in fold.weights().items() if "weight" in name}
-    assert all(not value.equal(fold._network.state_dict()[name]) for name, value in kept.items())
+    assert all(not value.equal(fold.network.state_dict()[name]) for name, value in kept.items())
 
     averaged = fold.predict(one._fetch)
-    fold._network.load_state_dict(oracle.module.state_dict())
+    fold.network.load_state_dict(oracle.module.state_dict())
     plain = lockstep(model="digits_cnn", dense_batch_norm=True)._folds[0]
-    plain._network.load_state_dict(oracle.module.state_dict())
+    plain.network.load_state_dict(oracle.module.state_dict())
     np.testing.assert_allclose(plain.predict(one._fetch), averaged, rtol=1e-4)
 
 
@@ -169,7 +169,7 @@ def test_the_learning_rate_told_is_the_heads():
 def test_smoothing_is_of_training_only():
     plain, smoothed = (lockstep(epochs=1, label_smoothing=smoothing) for smoothing in (0.0, 0.2))
     for fold, same in zip(plain._folds, smoothed._folds, strict=True):
-        same._network.load_state_dict(fold._network.state_dict())
+        same.network.load_state_dict(fold.network.state_dict())
         np.testing.assert_array_equal(fold.predict(plain._fetch), same.predict(smoothed._fetch))
     for one in (plain, smoothed):
         one.advance()

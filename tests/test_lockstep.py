@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from datasets import InputError
 from datasets.pixels import pixels
 from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol
-from trainables import lockstep as lockstep_module
+from trainables import features
+from trainables.features import FrozenBody
 from trainables.lockstep import Lockstep
 
 
@@ -25,6 +26,12 @@ def trained(lockstep: Lockstep, epochs: int | None = None) -> Lockstep:
     while not lockstep.finished and lockstep.epoch != epochs:
         lockstep.advance()
     return lockstep
+
+
+def without_store(monkeypatch) -> None:
+    """From here on no body is cut."""
+    monkeypatch.setattr(features, "places", lambda *_: [])
+    monkeypatch.setattr(features, "_begun", FrozenBody)
 
 
 def told(lockstep: Lockstep) -> dict:
@@ -91,7 +98,7 @@ def test_a_trial_on_stored_features_resumes_and_equals_one_without_store(unfroze
     resumed.load(tmp_path)
     assert told(trained(resumed)) == told(straight)
 
-    monkeypatch.setattr(lockstep_module, "cut", lambda *_: None)
+    without_store(monkeypatch)
     whole = trained(make(dataset, 2, small_protocol(max_epochs=2), **config))
     for with_store, without in zip(straight.curve, whole.curve, strict=True):
         assert with_store == pytest.approx(without, rel=2e-3)
@@ -113,24 +120,6 @@ def test_bodies_that_differ_in_what_is_no_weight_share_no_features(monkeypatch, 
     for given in ({}, {"activation": "sigmoid"}, {"pool_first": True, "activation": "sigmoid"}, {}):
         make(small_dataset(24), 2, model="tsouderos_cnn", unfrozen_layers=0, **given)
     assert len(list(tmp_path.glob("features-*.npy"))) == 3
-
-
-def test_whatever_features_are_computed_from_or_by_is_in_their_name(monkeypatch):
-    names, original = [], lockstep_module.frozen_features
-
-    def watched(prefix, key, *rest):
-        names.append(key)
-        return original(prefix, key, *rest)
-
-    monkeypatch.setattr(lockstep_module, "frozen_features", watched)
-    dataset = small_dataset(12, channels=3)
-    for given in ({}, {"precision": "bfloat16"}, {"interpolation": "bicubic"}, {"seed": 1}):
-        make(dataset, 2, small_protocol(**given), **MOBILENET, unfrozen_layers=0)
-    for given in ({"image_size_px": 40}, {"pooling": "max"}, {"unfrozen_layers": 9}, {"model": "mobilenetv2_050"}):
-        make(dataset, 2, **MOBILENET | {"unfrozen_layers": 0} | given)
-    make(small_dataset(11, channels=3), 2, **MOBILENET, unfrozen_layers=0)
-    assert len({tuple(name) for name in names}) == len(names) == 9
-    assert all("cpu" in name for name in names)
 
 
 def test_features_beyond_the_budget_are_not_stored(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Networks: exact sizes, what is frozen, and that a cut network computes what the whole does."""
+"""Networks: exact sizes, and what is frozen."""
 
 import dataclasses
 import subprocess
@@ -15,12 +15,12 @@ from datasets import InputError
 from datasets.pixels import pixels
 from tests.small import MOBILENET, small_config, small_dataset
 from trainables.config import TrialConfig
+from trainables.cutting import cut
 from trainables.images import pixel_fetch
 from trainables.models import build_body
 from trainables.network import (
     Network,
     build_head,
-    cut,
     freeze,
     frozen_body,
     network_size,
@@ -123,49 +123,6 @@ def test_frozen_batch_norm_keeps_its_statistics_while_training():
     assert changed == {"body.bn2.running_mean", "body.bn2.running_var"}
 
 
-@pytest.mark.parametrize("unfrozen_layers", [0, 1, 2, 14, 40, 90])
-@pytest.mark.parametrize("model", ["mobilenetv2_035", "mobilenetv3_small_050", "resnet18", "efficientnet_lite0"])
-def test_prefix_and_tail_compute_what_the_whole_body_does(model, unfrozen_layers):
-    config = small_config(**MOBILENET | {"model": model}, unfrozen_layers=unfrozen_layers)
-    body = network(config).body.eval()
-    parts = cut(body, (3, 32, 32))
-    if all(parameter.requires_grad for parameter in body.parameters()):
-        assert (parts, unfrozen_layers >= 40) == (None, True)
-        return
-    assert parts is not None
-    prefix, tail, _ = parts
-    images = torch.randn(3, 3, 32, 32)
-    with torch.no_grad():
-        assert tail(prefix(images)).equal(body(images))
-    assert not any(parameter.requires_grad for parameter in prefix.parameters())
-    trained = sum(parameter.numel() for parameter in body.parameters() if parameter.requires_grad)
-    assert sum(parameter.numel() for parameter in tail.parameters() if parameter.requires_grad) == trained
-
-
-@pytest.mark.parametrize(
-    "model",
-    ["mobilenetv2_035", "ghostnet_100", "swin_tiny_patch4_window7_224", "visformer_tiny", "convnext_atto"],
-)
-def test_a_cut_tail_trains_as_the_whole_does(model):
-    """Also where a model has dropout of its own, or parameters at its root."""
-    config = small_config(model=model, image_size_px=64, unfrozen_layers=5)
-    whole = network(config).train()
-    parts = cut(network(config).body, (3, 64, 64))
-    assert parts is not None
-    prefix, tail, _ = parts
-    halves = Network(tail, network(config).head).train()
-    images = torch.randn(4, 3, 64, 64)
-    whole(images).sum().backward()
-    halves(prefix(images)).sum().backward()
-    of_halves = dict(halves.named_parameters())
-    compared = 0
-    for name, parameter in whole.named_parameters():
-        if parameter.grad is not None:
-            torch.testing.assert_close(of_halves[name].grad, parameter.grad)
-            compared += 1
-    assert compared == sum(parameter.requires_grad for parameter in whole.parameters()) > 5
-
-
 @pytest.mark.parametrize("model", ["visformer_tiny", "convnext_atto", "vit_tiny_patch16_224", "levit_128s"])
 def test_trained_layers_train_and_frozen_ones_do_not_wherever_their_parents_have_parameters(model):
     config = small_config(model=model, image_size_px=64, unfrozen_layers=20)
@@ -186,39 +143,6 @@ def test_backbones_take_the_image_size_as_they_can(model):
 def test_a_size_that_a_backbone_cannot_take_is_refused():
     with pytest.raises(InputError, match="crossvit_tiny_240 cannot take images of 50 px"):
         build_body("crossvit_tiny_240", 3, 50, "avg", "none")
-
-
-class Branching(nn.Module):
-    """Its Python decides on values, so it cannot be traced."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(3, 4, 1)
-
-    def forward(self, images):
-        features = self.layer(images).mean((2, 3))
-        return features if features.sum() > 0 else -features
-
-
-def test_a_network_that_cannot_be_traced_is_trained_whole():
-    body = Branching()
-    freeze(body, 0, (3, 8, 8))
-    assert cut(body, (3, 8, 8)) is None
-
-
-def test_a_part_that_cannot_be_traced_is_one_step():
-    body = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), Branching(), nn.Linear(4, 5))
-    freeze(body, 1, (3, 8, 8))
-    parts = cut(body, (3, 8, 8))
-    assert parts is not None
-    images = torch.randn(2, 3, 8, 8)
-    with torch.no_grad():
-        assert parts[1](parts[0](images)).equal(body(images))
-    assert parameter_counts(parts[1]) == (4 * 5 + 5, 4 * 5 + 5)
-
-
-def test_nothing_frozen_means_nothing_to_cut():
-    assert cut(network(small_config(**MOBILENET)).body, (3, 32, 32)) is None
 
 
 def test_a_vision_transformer_freezes_its_embeddings_with_its_first_layer():

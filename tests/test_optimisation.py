@@ -70,15 +70,15 @@ def test_a_trial_is_one_phase_or_two_that_make_up_all_epochs():
 
 def test_what_is_asked_of_an_optimizer_is_what_it_gets():
     network = nn.Linear(2, 2)
-    sgd = optimizer(small_config(optimizer="sgd", momentum=0.3, weight_decay=0.1), 0.5, network, {})
+    sgd = optimizer(small_config(optimizer="sgd", momentum=0.3, weight_decay=0.1), 0.5, network.named_parameters(), {})
     assert isinstance(sgd, torch.optim.SGD)
     assert [sgd.param_groups[0][name] for name in ("lr", "momentum", "weight_decay")] == [0.5, 0.3, 0.1]
     for defaults, epsilon in (("torch", 1e-8), ("keras", 1e-7)):
         for kind in ("adam", "adamw"):
-            adam = optimizer(small_config(optimizer=kind, defaults=defaults), 0.5, network, {})
+            adam = optimizer(small_config(optimizer=kind, defaults=defaults), 0.5, network.named_parameters(), {})
             assert adam.param_groups[0]["eps"] == epsilon
     network.bias.requires_grad_(False)
-    (group,) = optimizer(small_config(), 0.5, network, {}).param_groups
+    (group,) = optimizer(small_config(), 0.5, network.named_parameters(), {}).param_groups
     assert [parameter is network.weight for parameter in group["params"]] == [True]
 
 
@@ -113,7 +113,7 @@ def test_a_parameter_outside_any_layer_is_of_the_first():
 
 def test_every_parameter_is_optimised_once_with_its_share():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    groups = optimizer(small_config(), 0.5, network, {"0.weight": 0.1, "0.bias": 0.1}).param_groups
+    groups = optimizer(small_config(), 0.5, network.named_parameters(), {"0.weight": 0.1, "0.bias": 0.1}).param_groups
     found = {id(parameter): group["share"] for group in groups for parameter in group["params"]}
     assert sum(len(group["params"]) for group in groups) == 4
     expected = {id(parameter): 0.1 if name[0] == "0" else 1.0 for name, parameter in network.named_parameters()}

@@ -9,7 +9,7 @@ import torch
 
 from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol, small_segmentation
 from tests.test_augmentation import Operations
-from trainables import lockstep as lockstep_module
+from tests.test_lockstep import without_store
 from trainables.lockstep import Lockstep
 from trainables.optimisation import plateau_decays
 
@@ -97,8 +97,8 @@ def test_features_of_the_whole_body_are_shared_and_those_of_the_second_phase_wai
 @pytest.mark.parametrize("given", [{}, {"unfrozen_layers": None, "head_batch_size": None}])
 def test_stored_features_change_the_first_phase_by_rounding_only(given, monkeypatch):
     with_store = trained(make(**given), 2)
-    assert with_store._folds[0]._trained.body is not with_store._folds[0]._network.body
-    monkeypatch.setattr(lockstep_module, "cut", lambda *_: None)
+    assert with_store._folds[0]._trained.body is not with_store._folds[0].network.body
+    without_store(monkeypatch)
     without = trained(make(**given), 2)
     for first, second in zip(with_store.curve, without.curve, strict=True):
         assert first == pytest.approx(second, rel=2e-3)
@@ -209,7 +209,7 @@ def test_the_weights_of_a_best_epoch_in_the_first_phase_are_of_whole_networks(gi
     one.advance()
     for fold, best in zip(one._folds, weights, strict=True):
         assert best.keys() == fold.weights().keys()
-        (fold._average or fold._network).load_state_dict(best)
+        (fold._average or fold.network).load_state_dict(best)
         np.testing.assert_allclose(
             fold.predict(one._fetch), predictions[fold.validation_rows.numpy()], rtol=1e-4, atol=1e-6
         )

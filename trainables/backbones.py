@@ -88,7 +88,8 @@ def _created(model: str, options: dict[str, Any], wishes: dict[str, Any]) -> nn.
             module = timm.create_model(model, **options, **wishes)
             break
         except TypeError as error:
-            unknown = [name for name in wishes if f"unexpected keyword argument '{name}'" in str(error)]
+            unexpected = "unexpected keyword argument" in str(error)
+            unknown = [name for name in wishes if unexpected and f"'{name}'" in str(error)]
             if not unknown:
                 raise
             wishes = {name: value for name, value in wishes.items() if name not in unknown}

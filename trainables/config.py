@@ -127,6 +127,10 @@ class TrialConfig:
     intensity_percentile: float = 0.0
     """Augmentation: with probability one half, stretch the gray values so that this percentile becomes black and 100
     minus it white."""
+    views: int = 8
+    """Augmented views of each image, where a part of the body is frozen: what that part gives for each of them is
+    computed once, and the epochs take one after the other, so that after so many the first comes again. 0: every batch
+    is augmented anew and goes through the whole network. Without a frozen part it always does."""
 
     balance: Balance = "none"
     """What is done about classes of unequal size, in the training images of each fold only; see `balance.py`. With
@@ -185,6 +189,7 @@ class TrialConfig:
             ("contrast", 0 <= self.contrast < 1, "in [0, 1)"),
             ("noise", 0 <= self.noise < 1, "in [0, 1)"),
             ("intensity_percentile", 0 <= self.intensity_percentile < 50, "in [0, 50)"),
+            ("views", self.views >= 0, "at least 0"),
             ("oversample_to", self.oversample_to is None or self.oversample_to >= 1, "at least 1, or None"),
             (
                 "oversample_to",

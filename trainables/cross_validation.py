@@ -9,6 +9,7 @@ What is trained, and how, is in `lockstep.py`; this maps it to Tune's words:
 
 import gc
 import math
+import shutil
 import time
 import traceback
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.train._internal.session import _TrainingResult
+from ray.train._internal.storage import StorageContext
 
 from datasets import ImageDataset
 from datasets.folds import Folds
@@ -36,10 +39,15 @@ class CrossValidation(tune.Trainable):
         """`dataset`, `folds` and `protocol` are the same for all trials (`tune.with_parameters`)."""
         self._dataset, self._folds, self._protocol = dataset, folds, protocol
         self._lockstep: Lockstep | None = None
+        self._is_first = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._lockstep = None
         gc.collect()
+        if self._is_first:
+            # All modules are imported now and stay. To look through them again takes longer than a small trial.
+            gc.freeze()
+            self._is_first = False
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return True
@@ -69,6 +77,20 @@ class CrossValidation(tune.Trainable):
             "node": ray.get_runtime_context().get_node_id() if self.is_actor() else "",
         }
 
+    def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
+        """Straight into the trial's folder of results, where Ray would write to a temporary one and copy; what is half
+        written does not count (`checkpoint.json`). The result holds no report: Ray keeps it, and has that already."""
+        if checkpoint_dir is not None or self._storage is None or not _is_local(self._storage):
+            return super().save(checkpoint_dir)
+        self._storage._check_validation_file()  # says what to do where this node does not see the results
+        self._storage._update_checkpoint_index({})
+        folder = Path(self._storage.checkpoint_fs_path)
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that died before Ray knew of it
+        folder.mkdir(parents=True)
+        self.save_checkpoint(str(folder))
+        checkpoint = tune.Checkpoint(str(folder), self._storage.storage_filesystem)
+        return _TrainingResult(checkpoint, {"training_iteration": self.iteration})
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         if self._lockstep is not None:  # None after an error
             self._lockstep.save(Path(checkpoint_dir))
@@ -93,3 +115,8 @@ class CrossValidation(tune.Trainable):
 
     def _begun(self) -> Lockstep:
         return Lockstep(TrialConfig.of(self.config["params"]), self._dataset, self._folds, self._protocol)
+
+
+def _is_local(storage: StorageContext) -> bool:
+    """Whether results are files here; a bucket is not."""
+    return bool(storage.storage_filesystem.type_name == "local")

@@ -4,6 +4,8 @@ Shapes: B images of a batch, T targets, V validation images, P columns of predic
 """
 
 import copy
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,12 +16,26 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.balance import classes_of, divisor, epoch_order, loss_weights
 from trainables.config import TrialConfig
-from trainables.images import EVALUATION_BATCH, Fetch
+from trainables.images import AS_IT_IS, EVALUATION_BATCH, Fetch
+from trainables.memory import Before, MicroBatch, evaluated
 from trainables.mixing import mixed
 from trainables.network import Network
 from trainables.objectives import Objective
-from trainables.optimisation import Phase, average_share, learning_rate_factor, optimizer
+from trainables.optimisation import Phase, average_share, optimizer, set_learning_rate
 from trainables.protocol import Protocol
+from trainables.seeding import epoch_seed, seed_generators
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a fold is trained on in an epoch, in this order."""
+
+    rows: torch.Tensor
+    """int64 (n,)"""
+    views: torch.Tensor
+    """Which augmented view of each image, int64 (n,); `AS_IT_IS` for none."""
+    weights: torch.Tensor
+    """float32 (n, T)"""
 
 
 class Fold:
@@ -36,19 +52,23 @@ class Fold:
         objective: Objective,
         config: TrialConfig,
         protocol: Protocol,
+        micro_batch: MicroBatch,
     ):
         self.validation_rows = torch.from_numpy(validation_rows)
-        self._network = network
+        self.network = network
+        self.objective = objective
+        self.device = protocol.device
+        self.shares = torch.tensor(objective.shares, device=protocol.device)
+        """What each target's loss counts, (T,)."""
         self._average = copy.deepcopy(network) if config.ema else None
         """What is validated and kept in place of the network."""
         self._index = index
         self._train_rows = torch.from_numpy(train_rows)
         self._train_classes = classes_of(objective.labels[train_rows])
         self._weights = loss_weights(config, objective.labels, train_rows)
-        self._shares = torch.tensor(objective.shares, device=protocol.device)
-        self._objective = objective
         self._config = config
         self._protocol = protocol
+        self._micro_batch = micro_batch
 
     def begin(self, phase: Phase, frozen: nn.Module | None, layer_shares: dict[str, float]) -> None:
         """A new phase, with a new optimizer.
@@ -56,60 +76,109 @@ class Fold:
         frozen: what the head alone is trained on, in place of the network's body; None: the whole network is trained.
         layer_shares: of the learning rate, by the names of the body's parameters; 1 where they have none.
         """
-        kept = self._average or self._network
-        self._phase = phase
-        self._trained = self._network if frozen is None else Network(frozen, self._network.head)
+        kept = self._average or self.network
+        self.phase = phase
+        self._trained = self.network if frozen is None else Network(frozen, self.network.head)
         self._validated = kept if frozen is None else Network(frozen, kept.head)
         shares = {f"body.{name}": share for name, share in layer_shares.items()}
-        self._optimizer = optimizer(self._config, phase.learning_rate, self._trained, shares)
+        self.optimizer = optimizer(self._config, phase.learning_rate, self._trained.named_parameters(), shares)
         self._averaged: list[list[torch.Tensor]] = []
         if self._average is not None:
-            pair = (self._average, self._network) if frozen is None else (self._average.head, self._network.head)
+            pair = (self._average, self.network) if frozen is None else (self._average.head, self.network.head)
             self._averaged = [_moving(module) for module in pair]
+
+    @property
+    def body(self) -> nn.Module:
+        """What the head is trained on in this phase."""
+        return self._trained.body
+
+    @property
+    def head(self) -> nn.Sequential:
+        head = self.network.head
+        assert isinstance(head, nn.Sequential)
+        return head
+
+    @property
+    def only_head_learns(self) -> bool:
+        """Whether the body has no parameters, not even frozen ones: its features are stored, or it only flattens."""
+        return next(self.body.parameters(), None) is None
+
+    def epoch(self, number: int) -> Epoch:
+        """Seeds torch's generator, and draws from it the order of the images."""
+        seed_generators(epoch_seed(self._protocol.seed, self._index, number), self.device)
+        rows, augmented = epoch_order(self._config, self._train_rows, self._train_classes)
+        if len(rows) % self.phase.batch_size == 1 and 1 < self.phase.batch_size < len(rows):
+            rows, augmented = rows[:-1], augmented[:-1]  # batch norm cannot learn from one image
+        views = torch.full_like(rows, AS_IT_IS)
+        if self._config.augmented:
+            views = ((number - 1 + _occurrences(rows)) % max(1, self._config.views)).where(augmented, AS_IT_IS)
+        return Epoch(rows, views, self._weights[rows])
 
     def train(self, epoch: int, fetch: Fetch, decays: int) -> float:
         """Train one epoch, counted from 1. Returns the mean loss; not finite when training has diverged.
 
         decays: how often the plateau schedule has lowered the rate before this epoch.
         """
-        config, batch_size = self._config, self._phase.batch_size
-        torch.manual_seed(epoch_seed(self._protocol.seed, self._index, epoch))
+        config, drawn = self._config, self.epoch(epoch)
         self._trained.train()
-        order, augmented = epoch_order(config, self._train_rows, self._train_classes)
-        weights = self._weights[order].to(self._shares.device)  # once: a copy in every step would hold up a GPU
-        batches = list(zip(*(each.split(batch_size) for each in (order, augmented, weights)), strict=True))
-        if batch_size > 1 and len(batches) > 1 and len(batches[-1][0]) == 1:
-            batches.pop()  # batch norm cannot learn from one image
-        loss_sum = torch.zeros((), device=weights.device)
-        for step, (rows, to_augment, weights_BT) in enumerate(batches):
-            self._set_learning_rate(epoch - self._phase.first_epoch + step / len(batches), decays)
-            inputs, targets = fetch(rows, to_augment)
+        before = Before(self._trained)
+        batches = [each.split(self.phase.batch_size) for each in (drawn.rows, drawn.views)]
+        weights = drawn.weights.to(self.device)  # once: a copy in every step would hold up a GPU
+        batches.append(weights.split(self.phase.batch_size))
+        steps = len(batches[0])
+        loss_sum = torch.zeros((), device=self.device)
+        for step, (rows, views, weights_BT) in enumerate(zip(*batches, strict=True)):
+            epochs_done = epoch - self.phase.first_epoch + step / steps
+            set_learning_rate(self.optimizer, config, self.phase, epochs_done, decays)
+            inputs, targets = fetch(rows, views)
             inputs, share = mixed(config, inputs)
             labels = [(share, targets, weights_BT)]
             if share < 1:
                 labels.append((1 - share, targets.flip(0), weights_BT.flip(0)))
-            divided_by = divisor(config, weights_BT)
-            self._optimizer.zero_grad(set_to_none=True)
-            for part in self._parts(len(rows)):
-                with autocast(self._protocol):
-                    logits = self._trained(inputs[part]).float()
-                losses_T = torch.zeros_like(self._shares)
-                for counted, truth, weighed_BT in labels:
-                    losses_BT = self._objective.losses(logits, truth[part], config.label_smoothing)
-                    losses_T = losses_T + counted * (losses_BT * weighed_BT[part]).sum(0)
-                loss = (losses_T / divided_by) @ self._shares
-                loss.backward()
-                loss_sum += loss.detach() * len(rows)
-            self._optimizer.step()
-            if self._averaged:
-                steps = (epoch - self._phase.first_epoch) * len(batches) + step
-                get_ema_multi_avg_fn(average_share(config.ema, steps))(*self._averaged, None)
-        return float(loss_sum) / sum(len(rows) for rows, *_ in batches)
+            loss_sum += len(rows) * self._micro_batch.fitting(
+                partial(self._gradients, inputs, labels), max(1, self.phase.batch_size // 2), before
+            )
+            self.optimizer.step()
+            self.follow((epoch - self.phase.first_epoch) * steps + step)
+        return float(loss_sum) / len(drawn.rows)
 
-    def _parts(self, images: int) -> list[slice]:
-        """A batch in equal parts, none larger than those of a whole batch of `batch_size`; but rather one image more in
-        a part than one alone, from which batch norm cannot learn."""
-        size = -(-self._config.batch_size // self._config.accumulate)
+    def _gradients(
+        self, inputs: torch.Tensor, labels: list[tuple[float, torch.Tensor, torch.Tensor]], parts: int
+    ) -> torch.Tensor:
+        """Of a batch, in so many parts, for the optimizer; returns the loss.
+
+        labels: what each labelling of the batch counts, its targets and their weights (B, T).
+        """
+        divided_by = divisor(self._config, labels[0][2])
+        total = torch.zeros((), device=self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in self._parts(len(inputs), parts):
+            logits = self._logits(self._trained, inputs[part])
+            losses_T = torch.zeros_like(self.shares)
+            for counted, truth, weights_BT in labels:
+                losses_BT = self.objective.losses(logits, truth[part], self._config.label_smoothing)
+                losses_T = losses_T + counted * (losses_BT * weights_BT[part]).sum(0)
+            loss = (losses_T / divided_by) @ self.shares
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def follow(self, steps: int) -> None:
+        """The average, if there is one, moves towards the network; `steps`: of this phase, before this one."""
+        if self._averaged:
+            get_ema_multi_avg_fn(average_share(self._config.ema, steps))(*self._averaged, None)
+
+    def _logits(self, network: Network, inputs: torch.Tensor) -> torch.Tensor:
+        """float32. A head alone also computes in it: it is small, and to convert its weights in every step takes longer."""
+        if self.only_head_learns:
+            return network(inputs.float())
+        with autocast(self._protocol):
+            return network(inputs).float()
+
+    def _parts(self, images: int, parts: int) -> list[slice]:
+        """A batch in equal parts, none larger than one of so many of a whole batch of `batch_size`; but rather one
+        image more in a part than one alone, from which batch norm cannot learn."""
+        size = -(-self._config.batch_size // parts)
         parts = min(-(-images // size), max(1, images // min(size, 2)))
         ends = [images * part // parts for part in range(parts + 1)]
         return [slice(start, end) for start, end in pairwise(ends)]
@@ -118,49 +187,39 @@ class Fold:
     def predict(self, fetch: Fetch) -> np.ndarray:
         """What the objective keeps of the validation images, float32 (V, P)."""
         self._validated.eval()
-        predictions = []
-        for rows in self.validation_rows.split(EVALUATION_BATCH):
+
+        def predicted(rows: torch.Tensor) -> torch.Tensor:
             inputs, targets = fetch(rows)
-            with autocast(self._protocol):
-                logits = self._validated(inputs)
-            predictions.append(self._objective.predictions(logits.float(), targets).cpu())
-        return torch.cat(predictions).numpy()
+            return self.objective.predictions(self._logits(self._validated, inputs), targets).cpu()
+
+        return torch.cat([part for _, part in evaluated(predicted, self.validation_rows, EVALUATION_BATCH)]).numpy()
 
     @property
     def learning_rate(self) -> float:
         """Of the head."""
-        return max(group["lr"] for group in self._optimizer.param_groups)
+        return max(group["lr"] for group in self.optimizer.param_groups)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the parameters and statistics that are validated, on the CPU. In every phase of the whole network,
         so that best weights of any phase can be used alike."""
         return {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in (self._average or self._network).state_dict().items()
+            for name, tensor in (self._average or self.network).state_dict().items()
         }
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "network": self._network.state_dict(),
+            "network": self.network.state_dict(),
             "average": self._average and self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Of a fold that is in the same phase."""
-        self._network.load_state_dict(state["network"])
+        self.network.load_state_dict(state["network"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-
-    def _set_learning_rate(self, epochs_done: float, decays: int) -> None:
-        factor = learning_rate_factor(self._config, epochs_done, self._phase.epochs, decays)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._phase.learning_rate * factor * group["share"]
-
-
-def epoch_seed(seed: int, fold: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, fold, epoch]).generate_state(1)[0])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def compute_dtype(protocol: Protocol) -> torch.dtype:
@@ -177,6 +236,15 @@ def compute_dtype(protocol: Protocol) -> torch.dtype:
 
 def autocast(protocol: Protocol) -> torch.autocast:
     return torch.autocast(protocol.device, torch.bfloat16, enabled=compute_dtype(protocol) is torch.bfloat16)
+
+
+def _occurrences(rows: torch.Tensor) -> torch.Tensor:
+    """How often each row came before, int64 (n,): 0 where none is repeated."""
+    ordered, order = rows.sort(stable=True)
+    place = torch.arange(len(rows))
+    first = torch.cat([ordered[:1] >= 0, ordered[1:] != ordered[:-1]])
+    started = place.where(first, 0).cummax(0).values
+    return torch.empty_like(rows).scatter_(0, order, place - started)
 
 
 def _moving(module: nn.Module) -> list[torch.Tensor]:

@@ -10,21 +10,20 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
-from datasets import content_digest
-from datasets.stores import store_budget_bytes, stored_array
 from trainables.augmentation import Augmentation
 from trainables.models import Body
 
 EVALUATION_BATCH = 64
+AS_IT_IS = -1
+"""In place of the number of an augmented view: the image itself."""
 
 
 class Fetch(Protocol):
-    def __call__(self, rows: torch.Tensor, augmented: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, rows: torch.Tensor, views: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers, int64 (B,), to inputs (B, …) and targets (B, …) on the device.
 
-        augmented: bool (B,), the rows whose images are to be augmented; None for none.
+        views: which augmented view of each image, int64 (B,), or `AS_IT_IS`; None: all as they are.
         """
 
 
@@ -37,6 +36,7 @@ def pixel_fetch(
     masks: bool = False,
 ) -> Fetch:
     """Inputs are float32 images (B, C, H, W), channels last in memory, normalised as the body was trained to expect.
+    Every augmented view is drawn anew, whatever its number.
 
     masks: whether targets are such, which move with their images when these are augmented.
     """
@@ -48,11 +48,12 @@ def pixel_fetch(
         assert augmentation is not None
         return augmentation.together(images_BCHW, wanted) if masks else (augmentation(images_BCHW), wanted)
 
-    def fetch(rows: torch.Tensor, augmented: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def fetch(rows: torch.Tensor, views: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         images_BHWC = all_pixels.index_select(0, rows).to(device, non_blocking=True)
         images_BCHW = images_BHWC.permute(0, 3, 1, 2).float().div_(255)
         wanted = all_targets.index_select(0, rows).to(device, non_blocking=True)
-        if augmentation is not None and augmented is not None:
+        if augmentation is not None and views is not None:
+            augmented = views != AS_IT_IS
             if augmented.all():
                 images_BCHW, wanted = changed(images_BCHW, wanted)
                 images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
@@ -64,48 +65,28 @@ def pixel_fetch(
     return fetch
 
 
-def feature_fetch(features: np.ndarray, targets: np.ndarray, device: str) -> Fetch:
-    """Inputs are stored outputs of a frozen prefix, float32 (B, …), which cannot be augmented."""
+def feature_fetch(features: Callable[[int], torch.Tensor], targets: np.ndarray, device: str) -> Fetch:
+    """Inputs are stored outputs of a frozen prefix, (B, …), in the precision in which they are stored.
 
-    all_features, all_targets = shared(features), shared(targets)
+    features: the number of a view, or `AS_IT_IS`, to the features of all images, (N, …).
+    """
+    all_targets = shared(targets)
 
-    def fetch(rows: torch.Tensor, augmented: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs = all_features.index_select(0, rows).to(device, non_blocking=True)
+    def fetch(rows: torch.Tensor, views: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted = [AS_IT_IS] if views is None else views.unique().tolist()
+        if views is None or len(wanted) == 1:
+            inputs = features(wanted[0]).index_select(0, rows)
+        else:
+            inputs = features(wanted[0]).new_empty(len(rows), *features(wanted[0]).shape[1:])
+            for view in wanted:
+                places = (views == view).nonzero()[:, 0]
+                inputs[places] = features(view).index_select(0, rows[places])
+        inputs = inputs.to(device, non_blocking=True)
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs, all_targets.index_select(0, rows).to(device, non_blocking=True)
 
     return fetch
-
-
-def frozen_features(
-    prefix: nn.Module,
-    key: list[str],
-    fetch: Fetch,
-    images: int,
-    autocast: Callable[[], torch.autocast],
-) -> Callable[[], np.ndarray] | None:
-    """Gives the prefix's output for every image, float32 (N, …), which is computed when it is first asked for, once per
-    machine for all trials and folds.
-
-    key: everything that determines it. None where it would not fit in the store's budget.
-    """
-
-    @torch.inference_mode()
-    def computed(rows: torch.Tensor) -> np.ndarray:
-        inputs, _ = fetch(rows)
-        with autocast():
-            return prefix(inputs).float().cpu().numpy()
-
-    first = computed(torch.arange(1))
-    if first.nbytes * images > store_budget_bytes():
-        return None
-
-    def fill(array: np.ndarray) -> None:
-        for rows in torch.arange(images).split(EVALUATION_BATCH):
-            array[rows[0] : rows[-1] + 1] = computed(rows)
-
-    return lambda: stored_array(f"features-{content_digest(key)}", (images, *first.shape[1:]), np.float32, fill)
 
 
 def shared(array: np.ndarray) -> torch.Tensor:

@@ -5,7 +5,6 @@ curve, which is also how long to train on all images.
 """
 
 import copy
-import importlib.metadata
 import json
 import math
 import time
@@ -24,16 +23,20 @@ from torch import nn
 from datasets import ImageDataset, InputError
 from datasets.folds import Folds
 from datasets.pixels import pixels, pixels_key
+from datasets.stores import store_budget_bytes
 from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
-from trainables.fold import Fold, autocast, compute_dtype, epoch_seed
-from trainables.images import Fetch, feature_fetch, frozen_features, pixel_fetch
+from trainables.features import FrozenBody, PrefixFeatures, begun
+from trainables.fold import Fold, compute_dtype
+from trainables.fused import FusedHeads, can_be_fused
+from trainables.images import Fetch, feature_fetch, pixel_fetch
+from trainables.memory import MicroBatch
 from trainables.metrics import METRICS, check_metric, check_scorable
-from trainables.models import OPTIONS
-from trainables.network import Network, build_head, cut, frozen_body, parameter_counts, weights_digest
+from trainables.network import Network, build_head, parameter_counts
 from trainables.objectives import objective
 from trainables.optimisation import Phase, layer_shares, phases, plateau_decays
 from trainables.protocol import Protocol
+from trainables.seeding import epoch_seed
 
 Curve = list[dict[str, float]]
 """One entry per epoch and fold: epoch, fold, train_loss, learning_rate and every metric on the validation images."""
@@ -47,6 +50,7 @@ class _Tail:
     fetch: Callable[[], Fetch]
     """Of what it is given: images, or features, which are computed when this is first called."""
     cut: dict[str, str] | None = None
+    """Where it begins, if not with the images: `after` which place of a prefix of which digest (`prefix`)."""
 
 
 class Lockstep:
@@ -60,6 +64,7 @@ class Lockstep:
         self._folds_per_repeat = folds.k
         self._last_epoch = min(config.epochs or protocol.max_epochs, protocol.max_epochs)
         self._phases = phases(config, self._last_epoch)
+        self._micro_batch = MicroBatch(config.accumulate)
         self._build(folds)
         self.epoch = 0
         self._begin_phase()
@@ -75,7 +80,8 @@ class Lockstep:
 
     def _build(self, folds: Folds) -> None:
         config, dataset, protocol = self._config, self._dataset, self._protocol
-        body = frozen_body(config, dataset.channels, protocol.weights, protocol.seed)
+        frozen = begun(config, dataset.channels, protocol, head_only=False)
+        body = frozen.body
         if body.dense != self._objective.dense:
             answers = ("image", "pixel") if self._objective.dense else ("pixel", "image")
             raise InputError(
@@ -85,57 +91,56 @@ class Lockstep:
         head = partial(build_head, config, body.features, self._objective.outputs, dense=body.dense)
         self.trainable_parameters, self.total_parameters = parameter_counts(Network(body.module, head(seed=0)))
 
-        augment = augmentation(config)
-        self._interpolation = body.interpolation or protocol.interpolation
-        stored = pixels(dataset, config.image_size_px, self._interpolation)
+        interpolation = body.interpolation or protocol.interpolation
+        self._pixels_key = pixels_key(dataset, config.image_size_px, interpolation)
         self._pixel_fetch = pixel_fetch(
-            stored, self._objective.targets, body, protocol.device, augment, masks=self._objective.dense
+            pixels(dataset, config.image_size_px, interpolation),
+            self._objective.targets,
+            body,
+            protocol.device,
+            augmentation(config),
+            masks=self._objective.dense,
         )
-        self._same_images = augment is None and not config.mixup and not config.cutmix
-        """In every epoch."""
-        whole = body.module.to(protocol.device).to(memory_format=torch.channels_last)
         self._tails: dict[Phase, _Tail] = {}
         """Of the phases that have not begun; what is behind needs no memory."""
         if self._phases[0].head_only:
-            self._tails[self._phases[0]] = self._after_store(copy.deepcopy(whole).requires_grad_(False))
-        tail = self._after_store(whole)
+            alone = begun(config, dataset.channels, protocol, head_only=True)
+            self._tails[self._phases[0]] = self._after_store(alone)
+        tail = self._after_store(frozen)
         self._tails.setdefault(self._phases[-1], tail)
         self.cut = tail.cut
-        """Where a checkpoint's networks begin: after this step of a prefix of these weights. None: they are whole."""
+        """Where a checkpoint's networks begin: after this place of a prefix of that digest. None: they are whole."""
         self._folds = [
             Fold(
                 index,
-                Network(copy.deepcopy(tail.module), head(epoch_seed(protocol.seed, index, epoch=0))).to(
-                    protocol.device
-                ),
+                Network(_copied(tail.module), head(epoch_seed(protocol.seed, index, epoch=0))).to(protocol.device),
                 train_rows,
                 validation_rows,
                 self._objective,
                 config,
                 protocol,
+                self._micro_batch,
             )
             for index, (train_rows, validation_rows) in enumerate(folds)
         ]
 
-    def _after_store(self, body: nn.Module) -> "_Tail":
+    def _after_store(self, frozen: FrozenBody) -> _Tail:
         """What remains of a body after its frozen prefix, whose features are stored; the whole where that cannot be."""
-        config, dataset, protocol = self._config, self._dataset, self._protocol
-        image_shape = (dataset.channels, config.image_size_px, config.image_size_px)
-        if not self._same_images or (parts := cut(body, image_shape)) is None:
-            return _Tail(body, lambda: self._pixel_fetch)
-        prefix, after, place = parts
-        prefix_weights = weights_digest(prefix)
-        key = [pixels_key(dataset, config.image_size_px, self._interpolation), config.model, prefix_weights, place]
-        key += [f"{name}={getattr(config, name)}" for name in ("pooling", "defaults", *OPTIONS)]
-        computed_by = [protocol.device, str(compute_dtype(protocol))]  # a GPU's float32 convolutions round to TF32
-        key += [*computed_by, torch.__version__, importlib.metadata.version("timm")]
-        features = frozen_features(prefix, key, self._pixel_fetch, len(dataset), lambda: autocast(protocol))
-        if features is None:
-            return _Tail(body, lambda: self._pixel_fetch)
+        config = self._config
+        mixed = config.mixup or config.cutmix  # of pixels, in every batch anew
+        drawn = config.augmented and (not config.views or self._objective.dense)  # masks would move with their images
+        if not frozen.places or mixed or drawn:
+            return _Tail(frozen.body.module, lambda: self._pixel_fetch)
+        features = PrefixFeatures(
+            frozen, config, self._protocol, self._pixel_fetch, self._pixels_key, len(self._dataset)
+        )
+        if features.size_bytes > store_budget_bytes():
+            return _Tail(frozen.body.module, lambda: self._pixel_fetch)
+        place = frozen.places[-1]
         return _Tail(
-            after,
-            lambda: feature_fetch(features(), self._objective.targets, protocol.device),
-            {"after": place, "prefix_weights": prefix_weights},
+            frozen.tail,
+            lambda: feature_fetch(features, self._objective.targets, self._protocol.device),
+            {"after": place.name, "prefix": frozen.digest(place)},
         )
 
     def _begin_phase(self) -> None:
@@ -145,9 +150,15 @@ class Lockstep:
             return
         tail = self._tails.pop(self._phase)
         self._fetch = tail.fetch()
-        shares = layer_shares(tail.module, self._fetch(torch.arange(1))[0], self._config.body_rate)
+        frozen = _copied(tail.module).to(self._protocol.device) if self._phase.head_only else None
+        body = self._folds[0].network.body if frozen is None else frozen
+        shares = layer_shares(body, self._fetch(torch.arange(1))[0], self._config.body_rate)
         for fold in self._folds:
-            fold.begin(self._phase, tail.module if self._phase.head_only else None, shares)
+            fold.begin(self._phase, frozen, shares)
+        as_they_are = tail.cut is not None or not (self._config.augmented or self._config.mixup or self._config.cutmix)
+        self._fused = None
+        if as_they_are and can_be_fused(self._folds, self._config):
+            self._fused = FusedHeads(self._folds, self._config)
 
     @property
     def diverged(self) -> bool:
@@ -171,8 +182,9 @@ class Lockstep:
         losses = self._mean_curve("log_loss")[self._phase.after :]
         decays = plateau_decays(losses, self._config.decay_epochs) if self._config.schedule == "plateau" else 0
         predictions = np.full_like(self._best_predictions, np.nan)
-        for index, fold in enumerate(self._folds):
-            train_loss = fold.train(self.epoch, self._fetch, decays)
+        train = self._fused.train if self._fused else self._train_in_turn
+        train_losses = train(self.epoch, self._fetch, decays)
+        for index, (fold, train_loss) in enumerate(zip(self._folds, train_losses, strict=True)):
             rows, validated = fold.validation_rows.numpy(), fold.predict(self._fetch)
             predictions[rows + index // self._folds_per_repeat * len(self._dataset)] = validated
             self.curve.append(
@@ -184,6 +196,9 @@ class Lockstep:
             self._best_rank, self.best_epoch, self._best_predictions = rank, self.epoch, predictions
             self._best_weights = [fold.weights() for fold in self._folds]
         self.seconds += time.perf_counter() - began
+
+    def _train_in_turn(self, epoch: int, fetch: Fetch, decays: int) -> list[float]:
+        return [fold.train(epoch, fetch, decays) for fold in self._folds]
 
     def report(self) -> dict[str, Any]:
         """The cross-validation at its best epoch so far; NaN where there was none."""
@@ -200,6 +215,7 @@ class Lockstep:
             "trainable_parameters": self.trainable_parameters,
             "total_parameters": self.total_parameters,
             "cut_after": self.cut and self.cut["after"],
+            "parts": self._micro_batch.parts,
             "precision": str(compute_dtype(self._protocol)).removeprefix("torch."),
             "diverged": self.diverged,
             "finished": self.finished,
@@ -216,6 +232,7 @@ class Lockstep:
                 "curve": self.curve,
                 "best_epoch": self.best_epoch,
                 "best_rank": self._best_rank,
+                "parts": self._micro_batch.parts,
                 "folds": [fold.state_dict() for fold in self._folds],
             },
             folder / "state.pt",
@@ -235,6 +252,7 @@ class Lockstep:
         state = torch.load(folder / "state.pt", map_location=self._protocol.device, weights_only=True)
         self.epoch, self.seconds, self.curve = state["epoch"], state["seconds"], state["curve"]
         self.best_epoch, self._best_rank = state["best_epoch"], tuple(state["best_rank"])
+        self._micro_batch.parts = state["parts"]
         self._begin_phase()
         for fold, saved in zip(self._folds, state["folds"], strict=True):
             fold.load_state_dict(saved)
@@ -257,3 +275,8 @@ class Lockstep:
     def _mean_curve(self, name: str) -> list[float]:
         """Mean over folds, one value per epoch."""
         return np.array([entry[name] for entry in self.curve]).reshape(-1, len(self._folds)).mean(1).tolist()
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """What has nothing that could change is shared."""
+    return copy.deepcopy(module) if module.state_dict() else module

@@ -11,10 +11,13 @@ from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from trainables.config import TrialConfig
+from trainables.cutting import cut as cut
+from trainables.dropout import Dropout
 from trainables.models import OPTIONS, Body, build_body, is_own
+from trainables.seeding import seed_generators
 
 
 class Network(nn.Module):
@@ -61,7 +64,7 @@ def _pristine_body(
     seed: int,
 ) -> Body:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_generators(seed)
         body = build_body(model, channels, image_size_px, pooling, weights, **dict(options))
         if as_keras and is_own(model):
             _begin_as_keras(body.module)
@@ -98,18 +101,18 @@ def build_head(config: TrialConfig, features: int, outputs: int, seed: int, dens
     linear: Callable[..., nn.Module] = partial(nn.Conv2d, kernel_size=1) if dense else nn.Linear
     batch_norm = nn.BatchNorm2d if dense else nn.BatchNorm1d
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_generators(seed)
         for width in config.dense_widths:
             # A bias before batch norm changes nothing; Keras has one.
             layers.append(linear(features, width, bias=as_keras or not config.dense_batch_norm))
             if config.dense_batch_norm:
                 layers.append(batch_norm(width))
-            layers += [nn.ReLU(), nn.Dropout(config.dropout)]
+            layers += [nn.ReLU(), Dropout(config.dropout)]
             features = width
         if not config.dense_widths:
-            layers.append(nn.Dropout(config.dropout))
+            layers.append(Dropout(config.dropout))
         elif config.last_dropout is not None:
-            layers[-1] = nn.Dropout(config.last_dropout)
+            layers[-1] = Dropout(config.last_dropout)
         layers.append(linear(features, outputs))
         head = nn.Sequential(*layers)
         if as_keras:
@@ -138,18 +141,10 @@ def freeze(body: nn.Module, unfrozen_layers: int | None, image_shape: tuple[int,
     if unfrozen_layers is None or next(body.parameters(), None) is None:
         return
     parametrised = _parametrised(body)
-    dropouts = [layer for layer in body.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
-    order: dict[nn.Module, None] = {}
-    handles = [
-        layer.register_forward_pre_hook(lambda module, _: order.setdefault(module)) for layer in parametrised + dropouts
-    ]
-    body.eval()
-    with torch.inference_mode():
-        body(torch.zeros(1, *image_shape, device=next(body.parameters()).device))
-    for handle in handles:
-        handle.remove()
-    executed = [layer for layer in order if layer not in dropouts]
-    trained = executed[max(0, len(executed) - unfrozen_layers) :]
+    device = next(body.parameters()).device
+    order = execution_order(body, torch.zeros(1, *image_shape, device=device))
+    executed = [layer for layer in order if layer in parametrised]
+    trained = set(executed[max(0, len(executed) - unfrozen_layers) :])
     for layer in parametrised:
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(layer in trained)
@@ -160,35 +155,23 @@ def freeze(body: nn.Module, unfrozen_layers: int | None, image_shape: tuple[int,
             layer.p = 0.0
 
 
-def cut(body: nn.Module, image_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module, str] | None:
-    """Split a frozen body into a prefix that no training changes and the tail after it: `body(x) == tail(prefix(x))`.
+def execution_order(body: nn.Module, inputs: torch.Tensor) -> list[nn.Module]:
+    """Every module that is called, containers before what is in them, in the order of their first calls.
 
-    The cut is the last place, at or before the first trainable layer, where a single tensor with the images along its
-    first dimension crosses; frozen layers between the two stay in the tail. Also returns the place's name. None where
-    nothing is frozen, or where the network cannot be traced or has no such place: it is then trained whole.
+    inputs: any batch that the body takes, which is left in eval mode.
     """
-    if all(parameter.requires_grad for parameter in body.parameters()):
-        return None
+    order: dict[nn.Module, None] = {}
+    handles = [
+        module.register_forward_pre_hook(lambda module, _: order.setdefault(module)) for module in body.modules()
+    ]
+    body.eval()
     try:
-        graph = _LayerTracer().trace(body)
-    except Exception:  # whatever a model's Python does to fx: control flow on values, unpacking of proxies, …
-        return None
-    # What is left of modules whose tracing was given up. Nothing here has a purpose besides its value.
-    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
-    nodes = list(graph.nodes)
-    position = {node: index for index, node in enumerate(nodes)}
-    last_use = {node: max((position[user] for user in node.users), default=-1) for node in nodes}
-    first_trained = next(
-        (index for index, node in enumerate(nodes) if _is_trained(body, node)),
-        len(nodes) - 1,  # the output
-    )
-    for place in range(first_trained, 0, -1):
-        crossing = [node for node in nodes[:place] if last_use[node] >= place and node.op != "get_attr"]
-        if len(crossing) == 1 and crossing[0].op != "placeholder":
-            prefix = _part(body, nodes[:place], None, crossing[0])
-            if _gives_images(prefix, image_shape):
-                return prefix, _part(body, nodes[place:], crossing[0], None), crossing[0].name
-    return None
+        with torch.no_grad():
+            body(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(order)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -212,60 +195,5 @@ def _all_frozen(parameters: Iterable[nn.Parameter]) -> bool:
     return bool(trained) and not any(trained)
 
 
-def _parametrised(module: nn.Module) -> list[nn.Module]:
-    return [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
-
-
-class _LayerTracer(fx.Tracer):
-    """Takes every module with parameters or statistics of its own as one step, torch's and timm's alike."""
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """A module that decides on values when it runs (a head that pads small maps) is one step as well."""
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except fx.proxy.TraceError:
-            return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = next(m.parameters(recurse=False), None) is not None or next(m.buffers(recurse=False), None) is not None
-        return own or super().is_leaf_module(m, module_qualified_name)
-
-
-def _is_trained(body: nn.Module, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return any(parameter.requires_grad for parameter in body.get_submodule(str(node.target)).parameters())
-    if node.op == "get_attr":
-        owner, _, name = str(node.target).rpartition(".")
-        value = getattr(body.get_submodule(owner), name)
-        return isinstance(value, nn.Parameter) and value.requires_grad
-    return False
-
-
-def _part(body: nn.Module, nodes: list[fx.Node], given: fx.Node | None, result: fx.Node | None) -> fx.GraphModule:
-    """These nodes as a network, sharing the body's layers; `given` becomes its input, `result` its output."""
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    if given is not None:
-        copies[given] = graph.placeholder("features")
-
-    def copied(node: fx.Node) -> fx.Node:
-        if node not in copies:
-            assert node.op == "get_attr", node  # the only values that may be fetched on both sides
-            copies[node] = graph.node_copy(node)
-        return copies[node]
-
-    for node in nodes:
-        if node.op != "get_attr":
-            copies[node] = graph.node_copy(node, copied)
-    if result is not None:
-        graph.output(copies[result])
-    part = fx.GraphModule(body, graph)
-    part.eval()
-    return part
-
-
-def _gives_images(prefix: nn.Module, image_shape: tuple[int, ...]) -> bool:
-    device = next(prefix.parameters()).device if next(prefix.parameters(), None) is not None else "cpu"
-    with torch.inference_mode():
-        features = prefix(torch.zeros(2, *image_shape, device=device))
-    return isinstance(features, torch.Tensor) and features.ndim >= 2 and features.shape[0] == 2
+def _parametrised(module: nn.Module) -> set[nn.Module]:
+    return {layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None}

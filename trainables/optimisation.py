@@ -1,12 +1,14 @@
 """The phases of a trial, and in each of them its optimizer and its learning rate."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from trainables.config import TrialConfig
+from trainables.network import execution_order
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,25 @@ def phases(config: TrialConfig, max_epochs: int) -> tuple[Phase, ...]:
 
 
 def optimizer(
-    config: TrialConfig, learning_rate: float, network: nn.Module, shares: dict[str, float]
+    config: TrialConfig,
+    learning_rate: float,
+    parameters: Iterable[tuple[str, torch.Tensor]],
+    shares: dict[str, float],
 ) -> torch.optim.Optimizer:
     """Of all parameters that are trained. `shares`: of the learning rate, by the parameter's name; 1 where it has none.
     Each group of parameters keeps its own as `share`."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
+    groups: dict[float, list[torch.Tensor]] = {}
+    for name, parameter in parameters:
         if parameter.requires_grad:
             groups.setdefault(shares.get(name, 1.0), []).append(parameter)
     trained = [{"params": parameters, "share": share} for share, parameters in groups.items()]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(trained, learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            trained, learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     epsilon = 1e-7 if config.defaults == "keras" else 1e-8
-    return kind(trained, learning_rate, eps=epsilon, weight_decay=config.weight_decay)
+    return kind(trained, learning_rate, eps=epsilon, weight_decay=config.weight_decay, fused=True)
 
 
 def layer_shares(body: nn.Module, inputs: torch.Tensor, body_rate: float) -> dict[str, float]:
@@ -65,23 +72,22 @@ def layer_shares(body: nn.Module, inputs: torch.Tensor, body_rate: float) -> dic
     """
     if body_rate == 1:
         return {}
-    order: dict[nn.Module, None] = {}
-    trained = {
-        layer: prefix
-        for prefix, layer in body.named_modules()
-        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
-    }
-    handles = [layer.register_forward_pre_hook(lambda module, _: order.setdefault(module)) for layer in trained]
-    body.eval()
-    with torch.inference_mode():
-        body(inputs)
-    for handle in handles:
-        handle.remove()
+    names = {layer: name for name, layer in body.named_modules()}
+    order = [layer for layer in execution_order(body, inputs) if any(map(_is_trained, layer.parameters(recurse=False)))]
     return {
-        f"{trained[layer]}.{name}".removeprefix("."): body_rate ** (1 - place / len(order))
+        f"{names[layer]}.{name}".removeprefix("."): body_rate ** (1 - place / len(order))
         for place, layer in enumerate(order)
         for name, _ in layer.named_parameters(recurse=False)
     }
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: TrialConfig, phase: Phase, epochs_done: float, decays: int
+) -> None:
+    """See `learning_rate_factor`; of each group its share."""
+    rate = phase.learning_rate * learning_rate_factor(config, epochs_done, phase.epochs, decays)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
 
 
 def learning_rate_factor(config: TrialConfig, epochs_done: float, epochs: int, decays: int = 0) -> float:
@@ -105,6 +111,10 @@ def average_share(ema: float, steps: int) -> float:
     first, so that it is never about weights from before the training. The rise is timm's (`ModelEmaV3`, `use_warmup`):
     0.99 is reached after a thousand steps."""
     return min(ema, 1 - (1 + steps) ** (-2 / 3))
+
+
+def _is_trained(parameter: nn.Parameter) -> bool:
+    return parameter.requires_grad
 
 
 def plateau_decays(losses: list[float], decay_epochs: int) -> int:

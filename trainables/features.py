@@ -1,0 +1,198 @@
+"""What the frozen prefix of a body gives for every image: computed once per machine, for all trials, folds and epochs.
+
+A body is cut before its first trained layer. What comes before is run once per image, and once per augmented view of
+it; what it gives is kept in a store (`datasets.stores`), named by a digest of everything that determines it.
+
+Shapes: N images of the data set.
+"""
+
+import copy
+import hashlib
+import importlib.metadata
+import logging
+import math
+from functools import cached_property, lru_cache, partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from datasets import content_digest
+from datasets.stores import found_array, release, stored_array
+from trainables.config import AUGMENTATIONS, TrialConfig
+from trainables.cutting import Place, between, places
+from trainables.fold import compute_dtype
+from trainables.images import AS_IT_IS, Fetch, shared
+from trainables.memory import evaluated
+from trainables.models import OPTIONS
+from trainables.network import frozen_body
+from trainables.protocol import Protocol
+from trainables.seeding import epoch_seed, seed_generators
+
+log = logging.getLogger(__name__)
+
+BATCH = {"cpu": 64, "cuda": 256}
+"""Images that go through a prefix at once."""
+CHECKED, TOLERANCE = 8, 0.05
+"""Features are kept in bfloat16 where those of the first images differ by less than this from float32's, relative to
+their norm."""
+STORED_AS = {torch.bfloat16: np.int16, torch.float32: np.float32}
+"""numpy has no bfloat16: its bits are stored."""
+
+
+class FrozenBody:
+    """A body in two parts: a prefix that no training changes, and the tail after it. Shared by the trials of a process,
+    so what is trained is a copy."""
+
+    def __init__(self, config: TrialConfig, channels: int, weights: str, seed: int):
+        self.body = frozen_body(config, channels, weights, seed)
+        self.body.module.to(memory_format=torch.channels_last)
+        self.places = places(self.body.module, (channels, config.image_size_px, config.image_size_px))
+        """Where it can be cut, at or before the first trained layer. None where nothing is frozen, or where it cannot
+        be cut: then it is trained whole."""
+        self._digests: dict[Place, str] = {}
+
+    @cached_property
+    def tail(self) -> nn.Module:
+        """After the last place; the body where there is none."""
+        return self.part(self.places[-1], None) if self.places else self.body.module
+
+    def part(self, start: Place | None, end: Place | None) -> nn.Module:
+        """What leads from one place to another. None: from the images, to the features that the head takes."""
+        return between(self.body.module, start, end)
+
+    def digest(self, place: Place) -> str:
+        """Of the weights before a place, and of what is done with them."""
+        if place not in self._digests:
+            prefix = self.part(None, place)
+            weights = [f"{name} {self._of_weights[name]}" for name in prefix.state_dict()]
+            self._digests[place] = content_digest([str(prefix), *weights])
+        return self._digests[place]
+
+    @cached_property
+    def _of_weights(self) -> dict[str, str]:
+        return {name: tensor_digest(tensor) for name, tensor in self.body.module.state_dict().items()}
+
+
+def begun(config: TrialConfig, channels: int, protocol: Protocol, head_only: bool) -> FrozenBody:
+    """What a configuration's trials begin with. head_only: all of the body is frozen."""
+    of_body = {name: getattr(config, name) for name in ("model", "image_size_px", "pooling", "defaults", *OPTIONS)}
+    unfrozen_layers = 0 if head_only else config.unfrozen_layers
+    bare = TrialConfig(**of_body, unfrozen_layers=unfrozen_layers, learning_rate=1.0, batch_size=1)
+    return _begun(bare, channels, protocol.weights, protocol.seed)
+
+
+_begun = lru_cache(maxsize=4)(FrozenBody)
+
+
+class PrefixFeatures:
+    """Features of every image, or of an augmented view of every image, (N, …), in the precision that they are stored
+    in. They are computed when they are first asked for, from the nearest earlier place that is stored, or from pixels.
+    """
+
+    def __init__(
+        self, frozen: FrozenBody, config: TrialConfig, protocol: Protocol, fetch: Fetch, pixels_key: str, images: int
+    ):
+        """fetch: of images as the body takes them, from pixels of that key."""
+        self._frozen, self._config, self._protocol, self._fetch = frozen, config, protocol, fetch
+        self._place, self._images = frozen.places[-1], images
+        # A GPU's float32 convolutions round to TF32.
+        computed_by = [protocol.device, torch.__version__, importlib.metadata.version("timm")]
+        self._key = [pixels_key, config.model, *(f"{name}={getattr(config, name)}" for name in OPTIONS), *computed_by]
+        self._opened: dict[int, torch.Tensor] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that a trial may come to store."""
+        views = self._config.views if self._config.augmented else 0
+        of_image = math.prod(self._place.shape) * compute_dtype(self._protocol).itemsize
+        return (1 + views) * self._images * of_image
+
+    def __call__(self, view: int = AS_IT_IS) -> torch.Tensor:
+        if view not in self._opened:
+            precision = self._precision(view)
+            name, shape = self._name(self._place, view, precision), (self._images, *self._place.shape)
+            array = stored_array(name, shape, STORED_AS[precision], partial(self._fill, view, precision))
+            self._opened[view] = shared(array).view(precision)
+        return self._opened[view]
+
+    def _fill(self, view: int, precision: torch.dtype, array: np.ndarray) -> None:
+        earlier, part = self._nearest(view, precision)
+        part = self._on_device(part)
+        for rows in torch.arange(self._images).split(BATCH[self._protocol.device]):
+            inputs = self._inputs(rows, view) if earlier is None else earlier.index_select(0, rows)
+            given = partial(self._computed, part, inputs, precision)
+            for some, features in evaluated(given, torch.arange(len(rows)), len(rows)):
+                array[rows[some]] = _bits(features)
+            release(array)
+
+    def _nearest(self, view: int, precision: torch.dtype) -> tuple[torch.Tensor | None, nn.Module]:
+        """The stored features of the last place before ours that has some, and the way from there; else from pixels."""
+        for place in reversed(self._frozen.places[:-1]):
+            if (array := found_array(self._name(place, view, precision))) is not None:
+                return shared(array).view(precision), self._frozen.part(place, self._place)
+        return None, self._frozen.part(None, self._place)
+
+    def _inputs(self, rows: torch.Tensor, view: int) -> torch.Tensor:
+        """Images of the body, (B, C, H, W). Views are drawn batch by batch, each from a seed of its own."""
+        if view == AS_IT_IS:
+            return self._fetch(rows)[0]
+        with torch.random.fork_rng():
+            seed_generators(epoch_seed(self._protocol.seed, int(rows[0]), view), self._protocol.device)
+            return self._fetch(rows, torch.full_like(rows, view))[0]
+
+    @torch.inference_mode()
+    def _computed(
+        self, part: nn.Module, inputs: torch.Tensor, precision: torch.dtype, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Features of some rows of the inputs, (B, …), on the CPU."""
+        with torch.autocast(self._protocol.device, torch.bfloat16, enabled=precision == torch.bfloat16):
+            return part(inputs.index_select(0, rows).to(self._protocol.device)).to(precision).cpu()
+
+    def _on_device(self, part: nn.Module) -> nn.Module:
+        return part if self._protocol.device == "cpu" else copy.deepcopy(part).to(self._protocol.device)
+
+    def _precision(self, view: int) -> torch.dtype:
+        """In which features are stored, or are to be stored."""
+        for precision in {compute_dtype(self._protocol), torch.float32}:
+            if found_array(self._name(self._place, view, precision)) is not None:
+                return precision
+        return self._fine_enough
+
+    @cached_property
+    def _fine_enough(self) -> torch.dtype:
+        """The precision that is computed in, unless it is too coarse for this network: then float32."""
+        precision = compute_dtype(self._protocol)
+        if precision == torch.float32:
+            return precision
+        prefix = self._on_device(self._frozen.part(None, self._place))
+        rows = torch.arange(min(CHECKED, self._images))
+        images = self._inputs(rows, AS_IT_IS)
+        exact, coarse = (
+            self._computed(prefix, images, each, rows).float().flatten(1) for each in (torch.float32, precision)
+        )
+        error = float(((coarse - exact).norm(dim=1) / exact.norm(dim=1)).nan_to_num(0).max())
+        if error <= TOLERANCE:
+            return precision
+        log.warning("%s: features differ by %.0f %% in %s, kept in float32", self._config.model, 100 * error, precision)
+        return torch.float32
+
+    def _name(self, place: Place, view: int, precision: torch.dtype) -> str:
+        """Of a store: changes with whatever changes its content."""
+        key = [*self._key, self._frozen.digest(place), place.name, str(precision)]
+        if view != AS_IT_IS:
+            augmentations = [f"{name}={getattr(self._config, name)}" for name in AUGMENTATIONS]
+            # They are drawn batch by batch.
+            key += [*augmentations, str(self._protocol.seed), str(BATCH[self._protocol.device]), str(view)]
+        return f"features-{content_digest(key)}"
+
+
+def tensor_digest(tensor: torch.Tensor) -> str:
+    """Of its shape, type and values."""
+    digest = hashlib.sha256(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _bits(features: torch.Tensor) -> np.ndarray:
+    return features.view(torch.int16 if features.dtype == torch.bfloat16 else features.dtype).numpy()
