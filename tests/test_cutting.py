@@ -170,6 +170,7 @@ class WithoutMixedPrecision(nn.Module):
 
 class DecidingOnValues(nn.Module):
     def forward(self, maps):
+        maps.mul_(3)
         return maps if maps.sum() > 0 else -maps
 
 
@@ -201,11 +202,23 @@ def test_only_what_cannot_be_traced_further_is_one_step(module, one_step):
     assert ("between" in {node.target for node in trace(body, (3, 6, 6)).nodes}) == one_step
 
 
-def test_there_is_no_place_whose_features_a_later_step_would_change():
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6])
+def test_there_is_no_place_whose_features_a_later_step_would_change(activation):
     """They may lie in a store."""
-    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    body = nn.Sequential(
+        nn.Conv2d(3, 4, 3), activation(inplace=True), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
     freeze(body, 1, (3, 6, 6))
     assert [place.name for place in places(body, (3, 6, 6))] == ["_1", "_2", "_3"]
+
+
+def test_a_parameter_that_is_trained_outside_of_any_layer_is_behind_the_cut():
+    body = build_body("test_vit", 3, 32, "avg", "none").module.requires_grad_(False)
+    body.pos_embed.requires_grad_(True)
+    prefix, tail, _ = cut(body, (3, 32, 32))
+    assert "patch_embed.proj.weight" in dict(prefix.named_parameters())
+    assert "pos_embed" not in dict(prefix.named_parameters())
+    assert parameter_counts(tail)[0] == body.pos_embed.numel()
 
 
 class DropsOut(nn.Module):

@@ -166,15 +166,17 @@ class PrefixFeatures:
         if precision == torch.float32:
             return precision
         prefix = self._on_device(self._frozen.part(None, self._place))
-        rows = torch.arange(min(CHECKED, self._images))
-        images = self._inputs(rows, AS_IT_IS)
+        rows = torch.linspace(0, self._images - 1, min(CHECKED, self._images)).long()
+        images, all_of_them = self._inputs(rows, AS_IT_IS), torch.arange(len(rows))
         exact, coarse = (
-            self._computed(prefix, images, each, rows).float().flatten(1) for each in (torch.float32, precision)
+            self._computed(prefix, images, each, all_of_them).float().flatten(1) for each in (torch.float32, precision)
         )
-        error = float(((coarse - exact).norm(dim=1) / exact.norm(dim=1)).nan_to_num(0).max())
+        error = float((coarse - exact).norm() / (exact - exact.mean(0)).norm())
         if error <= TOLERANCE:
             return precision
-        log.warning("%s: features differ by %.0f %% in %s, kept in float32", self._config.model, 100 * error, precision)
+        log.warning(
+            "%s: rounded to %s, features differ too much (%.2f): kept in float32", self._config.model, precision, error
+        )
         return torch.float32
 
     def _name(self, place: Place, view: int, precision: torch.dtype) -> str:

@@ -169,7 +169,7 @@ class Fold:
             get_ema_multi_avg_fn(average_share(self._config.ema, steps))(*self._averaged, None)
 
     def _logits(self, network: Network, inputs: torch.Tensor) -> torch.Tensor:
-        """float32. A head alone also computes in it: it is small, and to convert its weights in every step takes longer."""
+        """float32. A head alone also computes in it: it is small, and to convert its weights each time takes longer."""
         if self.only_head_learns:
             return network(inputs.float())
         with autocast(self._protocol):

@@ -24,9 +24,9 @@ either, the tokens of a vision transformer."""
 
 
 SAME_SHAPE = frozenset(
-    {F.batch_norm, F.layer_norm, F.group_norm, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.silu}
+    {F.batch_norm, F.layer_norm, F.group_norm, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.silu, F.gelu}
 )
-"""Functions that give a tensor of the shape of the first that they are given."""
+"""Functions that give a tensor of the shape of the first that they are given: on the meta device they are slow."""
 
 
 class Untraceable(Exception):
@@ -85,11 +85,11 @@ class _Recorder(TorchFunctionMode):
         self._graph.output(map_aggregate(result, self._argument))
         # What in-place steps changed was made to depend on them, so what nothing depends on has no purpose.
         self._graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
-        for tensor, node, version in self._tensors.values():
+        for tensor, node, _ in self._tensors.values():  # one that was changed in place: from its last step
             shape = tuple(tensor.shape)
             node.meta["shape"] = shape
             of_images = len(shape) >= 2 and shape[0] == IMAGES and all(size % IMAGES for size in shape[1:])
-            node.meta["whole"] = of_images and tensor._version == version and tensor.is_floating_point()
+            node.meta["whole"] = of_images and tensor.is_floating_point()
         return self._graph
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -103,8 +103,6 @@ class _Recorder(TorchFunctionMode):
             raise Untraceable("it asks for the type of numbers, which mixed precision changes")
         if _modes() != self._modes:
             raise Untraceable("it switches mixed precision or gradients")
-        if name == "iter":
-            return iter(self.__torch_function__(torch.Tensor.unbind, types, (args[0], 0)))
         before = _versions(args, kwargs)
         result = func(*args, **kwargs)
         changed = _versions(args, kwargs) != before
@@ -131,13 +129,11 @@ class _Recorder(TorchFunctionMode):
             if self._in_step or isinstance(module, nn.Identity):
                 return forward(*args, **kwargs)
             if not one_step:
-                tensors, length = dict(self._tensors), len(self._graph.nodes)
+                tensors = dict(self._tensors)
                 try:
                     return forward(*args, **kwargs)
                 except Exception:  # whatever its Python does with its values
-                    for node in reversed(list(self._graph.nodes)[length:]):
-                        self._graph.erase_node(node)
-                    self._tensors = tensors
+                    self._tensors = tensors  # nothing depends on the steps that were noted until then
             with self._one_step():
                 before, taken = _versions(args, kwargs), self._arguments(args, kwargs)
                 try:
