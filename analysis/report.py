@@ -9,13 +9,10 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-import plotly.graph_objects as go
-import plotly.offline
 
-from analysis import figures, prediction_figures
 from analysis.results import Results, Unavailable
 from analysis.summary import STATES, summary, summary_of
 from analysis.trials import best, trials
@@ -31,6 +28,9 @@ from analysis.words import (
 from datasets import InputError
 from trainables.metrics import STUDY
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 __all__ = ["summary", "write_report"]
 
 OF_TARGETS = ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")
@@ -39,6 +39,10 @@ OF_TARGETS = ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")
 
 def write_report(folder: Path) -> Path:
     """Writes trials.parquet, report.html and report.md into a results folder and returns the path of report.html."""
+    import plotly.offline  # which a search needs at its end only
+
+    from analysis import figures, prediction_figures
+
     results, table = Results.open(folder), trials(folder)
     context = {
         "s": summary_of(results, table),
@@ -69,7 +73,7 @@ def write_report(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _drawn(figure: Callable[[], go.Figure], winner: object = True) -> dict[str, Any]:
+def _drawn(figure: Callable[[], "go.Figure"], winner: object = True) -> dict[str, Any]:
     """A figure as plain JSON, or the reason why there is none."""
     try:
         if winner is None:

@@ -54,7 +54,7 @@ def _measure(sender: Connection, side: Callable[..., Any], arguments: tuple[Any,
             private.append(sum(resident - shared for resident, shared in used))
             mapped.append(max(shared for _, shared in used))
 
-    watching = threading.Thread(target=watch)
+    watching = threading.Thread(target=watch, daemon=True)  # an error of the side ends the process
     watching.start()
     began = time.perf_counter()
     result = side(*arguments)

@@ -7,6 +7,7 @@ used files go when the budget is exceeded, and unpacked archives that nobody has
 """
 
 import contextlib
+import functools
 import logging
 import mmap
 import os
@@ -54,7 +55,7 @@ def stored_array(key: str, shape: tuple[int, ...], dtype: type, fill: Callable[[
     try:
         return array_on_disk(key, shape, dtype, fill)
     except NoRoomError as reason:
-        log.warning("store %s: %s; computing in memory instead", store_folder(), reason)
+        _warn_once(f"store {store_folder()}: {reason}; computing in memory instead")
     array: np.ndarray = np.empty(shape, dtype)
     fill(array)
     array.setflags(write=False)
@@ -105,13 +106,19 @@ def stored_table(key: str, compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
                 table.write_parquet(part)
                 _renamed(part, file)
             except (OSError, NoRoomError) as error:
-                log.warning("store %s: %s; not kept", folder, error)
+                _warn_once(f"store {folder}: {error}; computing in memory instead")
             finally:
                 part.unlink(missing_ok=True)
             return table
     except NoRoomError as reason:
-        log.warning("store %s: %s; not kept", folder, reason)
+        _warn_once(f"store {folder}: {reason}; computing in memory instead")
         return compute()
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Every array and table would say the same of a store that cannot be used."""
+    log.warning(message)
 
 
 @contextlib.contextmanager

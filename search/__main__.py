@@ -80,7 +80,10 @@ def main(
         typer.Option(help="Trials at a time; a cluster that grows from zero needs it.", rich_help_panel=MACHINE),
     ] = None,
     cpus_per_trial: Annotated[int | None, typer.Option(rich_help_panel=MACHINE)] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(rich_help_panel=MACHINE)] = None,
+    gpus_per_trial: Annotated[
+        str | None,
+        typer.Option(help="May be a fraction; auto: as a GPU has room for.", rich_help_panel=MACHINE),
+    ] = None,
     list_tasks: Annotated[bool, typer.Option("--list", help="The tasks.", rich_help_panel=INSTEAD)] = False,
     list_published: Annotated[
         bool, typer.Option("--published", help="The published configurations of TASK.", rich_help_panel=INSTEAD)

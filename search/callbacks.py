@@ -10,6 +10,7 @@ Ray's order is: a report is written, then its checkpoint, and only then is the s
 import json
 import math
 import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from tensorboardX import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from analysis.results import last_checkpoint, trial_folder
 from analysis.words import configuration_words, metric_words, score_words, time_words
@@ -45,14 +48,25 @@ def kept_checkpoint(folder: Path) -> Path | None:
     return last.rename(kept) if last is not None else None
 
 
+def set_aside(experiment: Path, known: int) -> None:
+    """Rename what was begun of trials that the study, of so many, does not know: a power cut took them from it, and
+    their numbers will be given to others."""
+    for folder in (experiment / "trials").glob("[0-9]*"):
+        if folder.name.isdecimal() and int(folder.name) >= known:
+            shutil.rmtree(aside := folder.with_name(f"lost-{folder.name}"), ignore_errors=True)
+            folder.rename(aside)
+
+
 def prune(folder: Path) -> None:
     """Keep one checkpoint of a finished trial: best networks, predictions and curves, no optimizer."""
     last = last_checkpoint(folder)
-    if last is None or not (last / "state.pt").exists():
+    if last is None:
         return
     for other in folder.glob("checkpoint_*"):
         if other != last:
             shutil.rmtree(other)
+    if not (last / "state.pt").exists():
+        return
     note = json.loads((last / "checkpoint.json").read_text())
     note["files"].pop("state.pt", None)
     write_json(last / "checkpoint.json", note)
@@ -72,11 +86,16 @@ class Recorder(tune.Callback):
         _append(folder, {key: value for key, value in result.items() if key not in RAYS_OWN})
         curve = result.get("curve", [])
         for fold in sorted({entry["fold"] for entry in curve}):
-            # A file per report: its name has only seconds in it, and would be that of the report before.
-            with SummaryWriter(str(folder / f"fold{fold}"), filename_suffix=f".{result['epoch']:05d}") as writer:
-                for entry in curve:
-                    if entry["fold"] == fold:
-                        _write_scalars(writer, entry)
+            _write_events(folder / f"fold{fold}", [entry for entry in curve if entry["fold"] == fold])
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        """Keep the new one and the one before: after a power cut the new one may turn out not to be whole."""
+        newest, before = Path(checkpoint.path), trial.checkpoint
+        for other in newest.parent.glob("checkpoint_*") if before is not None else ():
+            if other not in (newest, Path(before.path)):
+                shutil.rmtree(other)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A process died, and died again each time that Ray started the trial once more."""
@@ -88,6 +107,15 @@ class Recorder(tune.Callback):
         prune(trial_folder(self._experiment, trial.config["number"]))
 
 
+class Release(tune.Callback):
+    """Forgets what Ray keeps of every trial that has ended: its last report, and statistics of each number in it. Comes
+    after all others, which read that."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        trial.run_metadata.last_result = {"done": True}  # without any, Ray would ask the process
+        trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
+
+
 class Progress(tune.Callback):
     """A line for every finished trial, and a live line where there is a terminal."""
 
@@ -95,6 +123,7 @@ class Progress(tune.Callback):
         """trials: how many there are to be in all; finished: how many of them were before this began."""
         self._console, self._metric, self._trials, self._finished = console, metric, trials, finished
         self._epochs: dict[int, int] = {}
+        self._told: set[str] = set()
         self._began = time.monotonic()
         self._status: Status | None = None
 
@@ -114,6 +143,10 @@ class Progress(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         self._show(trial, epoch=result["epoch"])
+        for note in result.get("notes", ()):
+            if note not in self._told:
+                self._told.add(note)
+                self._console.print(f"note: {escape(note)}", highlight=False, soft_wrap=True)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         report = trial.last_result
@@ -169,12 +202,25 @@ def _append(folder: Path, report: dict[str, Any]) -> None:
         file.write(json.dumps(_finite(report)) + "\n")
 
 
-def _write_scalars(writer: SummaryWriter, entry: dict[str, float]) -> None:
-    for name in entry.keys() - {"epoch", "fold"}:
-        if not math.isfinite(entry[name]):
-            continue  # TensorBoard would say so on the terminal, once per point
-        part = "training" if name in ("train_loss", "learning_rate") else "validation"
-        writer.add_scalar(f"{part}/{name}", entry[name], int(entry["epoch"]))
+def _write_events(folder: Path, curve: list[dict[str, float]]) -> None:
+    """For TensorBoard: a file of its own, so that half of one, after a crash, hides nothing else."""
+    folder.mkdir(exist_ok=True)
+    now = time.time()
+    last = int(curve[-1]["epoch"])
+    name = f"events.out.tfevents.{now:.0f}.{socket.gethostname()}.{last:05d}"
+    file = RecordWriter((folder / name).open("wb"))
+    file.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+    for entry in curve:
+        values = [
+            Summary.Value(
+                tag=f"{'training' if name in ('train_loss', 'learning_rate') else 'validation'}/{name}",
+                simple_value=entry[name],
+            )
+            for name in entry.keys() - {"epoch", "fold"}
+            if math.isfinite(entry[name])
+        ]
+        file.write(Event(wall_time=now, step=int(entry["epoch"]), summary=Summary(value=values)).SerializeToString())
+    file.close()
 
 
 def _finite(value: Any) -> Any:

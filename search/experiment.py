@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import datasets
 from analysis.words import metric_words
 from datasets import InputError, nearest
 from search.options import Options
+from search.packing import trials_per_gpu
 from search.plan import Plan, make_plan
-from search.ray_session import ray_session, set_environment, share_of
+from search.ray_session import check_listening, ray_session, set_environment, share_of, take_started_workers
 from search.records import alone_in, check_name, make_record, write_record
 from trainables.metrics import METRICS
 
@@ -75,21 +77,24 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     chosen = Options(task=task, **options | paths)
     folder = chosen.folder
     check_name(folder, chosen.resume)
+    if chosen.address is not None:
+        check_listening(chosen.address)
     plan = _planned(chosen, console)
     record = make_record(plan)
     _introduce(plan, record, console)
-    set_environment(plan.options.address)
-    complete, stay_behind = False, tuple(given.absolute() for given in paths.values())
+    left = record["trials"] - (_finished_trials(folder, record["name"]) if chosen.resume else 0)
     with contextlib.ExitStack() as stack:
-        with console.status("starting Ray"):
-            from search.tuning import search_trials  # imports Ray, which reads its environment then, and torch
-
-            resources = stack.enter_context(ray_session(plan.options.address, stay_behind))
-        share = share_of(plan.options, resources)
+        if left > 0:
+            stay_behind = tuple(given.absolute() for given in paths.values())
+            search_on = stack.enter_context(_begun(plan, stay_behind, console))
         stack.enter_context(alone_in(folder))
         write_record(plan, record)
-        with contextlib.suppress(KeyboardInterrupt):  # the second Ctrl-C; Ray turns the first into an orderly end
-            complete = search_trials(plan, record, share, console)
+        complete = left <= 0
+        if complete:
+            console.print(f"All {record['trials']} trials have finished before", highlight=False)
+        else:
+            with contextlib.suppress(KeyboardInterrupt):  # the second Ctrl-C; Ray turns the first into an orderly end
+                complete = search_on(record)
         page = analysis.write_report(folder)
     if not complete:
         command = record["sessions"][0]["command"]
@@ -105,6 +110,39 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     return result
 
 
+@contextlib.contextmanager
+def _begun(plan: Plan, stay_behind: tuple[Path, ...], console: Console) -> Iterator[Callable[[dict[str, Any]], bool]]:
+    """`search_trials` with all but the record, while Ray is up."""
+    options = plan.options
+    set_environment(options.address)
+    with contextlib.ExitStack() as stack:
+        with console.status("starting Ray"):
+            resources = stack.enter_context(ray_session(options.address, stay_behind))
+            # After Ray: its processes go on starting while this, which takes a second, is imported.
+            from search.tuning import search_trials
+
+        if options.address is None:
+            take_started_workers()
+        say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        share = share_of(options, resources, trials_per_gpu(plan, resources, say))
+        yield lambda record: search_trials(plan, record, share, console)
+
+
+def _finished_trials(folder: Path, study: str) -> int:
+    """Of a search that may go on, by its study."""
+    import optuna
+
+    file = folder / "study.db"
+    if not file.exists() or any(folder.glob("trials/*/checkpoint_*/state.pt")):  # what a finished search has removed
+        return 0
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        trials = optuna.load_study(study_name=study, storage=f"sqlite:///{file}").get_trials(deepcopy=False)
+    except KeyError:  # it was interrupted before there was one
+        return 0
+    return sum(trial.state.is_finished() for trial in trials)
+
+
 def _planned(options: Options, console: Console) -> Plan:
     """The plan; what takes long is shown while it lasts."""
     if options.demo and options.images is None and (datasets.task(options.task).IMAGES or 0) > MANY_PHANTOMS:
@@ -112,9 +150,19 @@ def _planned(options: Options, console: Console) -> Plan:
             f"Drawing {datasets.task(options.task).IMAGES:,} images, as many as the real data set has: "
             f"--images 600 draws fewer"
         )
-    with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
-        looking = bar.add_task("looking at the images", visible=False)
-        return make_plan(options, lambda done, all_: bar.update(looking, completed=done, total=all_, visible=True))
+    bar = Progress(*Progress.get_default_columns(), console=console, transient=True)
+    looking = bar.add_task("looking at the images")
+
+    def progress(done: int, all_: int) -> None:
+        if console.is_terminal:  # where nothing is shown all of it would be an empty line
+            bar.start()
+        bar.update(looking, completed=done, total=all_)
+
+    try:
+        return make_plan(options, progress)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:

@@ -69,7 +69,8 @@ class Options:
     concurrent: int | None = None
     """Trials at a time; None: as many as fit on what Ray has when the search begins."""
     cpus_per_trial: int | None = None
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | str | None = None
+    """A number, which may be a fraction, or `auto`: as many trials share a GPU as it has room for."""
 
     def __post_init__(self) -> None:
         for name in ("plant", "drop", "like", "models", "only"):
@@ -97,6 +98,11 @@ class Options:
         ):
             if value is not None and value not in known:
                 raise InputError(f"{name} {value}: choose one of {', '.join(known)}")
+        if isinstance(self.gpus_per_trial, str) and self.gpus_per_trial != "auto":
+            try:
+                object.__setattr__(self, "gpus_per_trial", float(self.gpus_per_trial))
+            except ValueError:
+                raise InputError(f"--gpus-per-trial {self.gpus_per_trial}: give a number, or auto") from None
         for name, number, least in (
             ("--trials", self.trials, 1),
             ("--max-epochs", self.max_epochs, 1),
@@ -105,7 +111,7 @@ class Options:
             ("--seed", self.seed, 0),
             ("--repeats", self.repeats, 1),
             ("--images", self.images, 1),
-            ("--gpus-per-trial", self.gpus_per_trial, 0),
+            ("--gpus-per-trial", None if self.gpus_per_trial == "auto" else self.gpus_per_trial, 0),
         ):
             if number is not None and not (isinstance(number, int | float) and least <= number < math.inf):
                 raise InputError(f"{name} {number}: must be at least {least}")

@@ -16,7 +16,7 @@ from datasets.dataset import Kind, Split
 from datasets.findings import Finding
 from datasets.folds import Folds, leave_one_source_out, make_folds
 from datasets.pixels import Interpolation
-from datasets.remedies import DEFAULT_DROP, Embed, remedied
+from datasets.remedies import DEFAULT_DROP, Embed, check_known, remedied
 from search.options import Options
 from search.spaces import (
     FixedSpace,
@@ -32,11 +32,15 @@ from search.spaces import (
 )
 from search_spaces import Experiment, Published, Space
 from trainables.metrics import check_metric, check_scorable
+from trainables.models import OPTIONS, is_own
 from trainables.protocol import Protocol
 from trainables.weights import shipped
 
 Progress = Callable[[int, int], None]
 """Called with the images that were decoded and all that there are."""
+
+OF_BODIES = frozenset({"model", "image_size_px", "pooling", *OPTIONS})
+"""Fields of `TrialConfig` that not every body takes as they are."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,10 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
         random.Random(options.seed).shuffle(points)  # so that some of them, if not all are wanted, are a fair sample
         experiment = dataclasses.replace(experiment, trials=min(options.trials or len(points), len(points)))
     drop = DEFAULT_DROP if options.drop is None else options.drop
+    check_known(drop)
     check_searchable(found.part("development"))  # before anything is fetched or decoded
-    if options.fixed or options.space is not None:
-        _check_possible(space, found)
+    if space.overriding or options.space is not None:  # else all values are the task's own, which tests have built
+        _check_possible(space, found, bodies=options.space is not None or not OF_BODIES.isdisjoint(space.overriding))
     weights = _weights(options, space, found)
     interpolation = _interpolation(space, weights)
     # The smallest: a larger one, if there is any, may be decoded again.
@@ -142,15 +147,16 @@ def _narrowed(options: Options, experiment: Experiment, kind: Kind) -> tuple[Exp
     return experiment, space, published[: max(1, experiment.trials // 2)]
 
 
-def _check_possible(space: Space, dataset: ImageDataset) -> None:
-    """Raises `InputError` where what the user has set cannot be for a model of the space: an option that it has not, a
-    size that it does not take, a loss that its kind of task has not."""
+def _check_possible(space: Space, dataset: ImageDataset, bodies: bool) -> None:
+    """Raises `InputError` where what the user has set cannot be for a model of the space: a loss that its kind of task
+    has not, and among `bodies`, which takes seconds, an option that it has not or a size that it does not take."""
     from trainables.network import frozen_body  # imports torch, which takes seconds
     from trainables.objectives import check_meaning
 
     for config in one_of_each_model(space):
         check_meaning(config, dataset.kind)
-        frozen_body(config, dataset.channels, weights="none", seed=0)
+        if bodies:
+            frozen_body(config, dataset.channels, weights="none", seed=0)
 
 
 def _chosen(options: Options, known: Sequence[Published], agreeing_ones: list[Published]) -> list[Published]:
@@ -185,8 +191,6 @@ def _weights(options: Options, space: Space, dataset: ImageDataset) -> str:
     """What backbones start from: `imagenet`, `none`, `phantoms` or a file."""
     if options.weights is None and dataset.demonstration:
         return "phantoms" if any(map(shipped, models(space))) else "none"
-    from trainables.models import is_own  # imports torch, which takes seconds
-
     backbones = [model for model in models(space) if not is_own(model)]
     if not backbones:
         if options.weights not in (None, "none"):
@@ -199,6 +203,8 @@ def _weights(options: Options, space: Space, dataset: ImageDataset) -> str:
         raise InputError(f"--weights phantoms: there are none of {', '.join(backbones)}; add --set model=test_resnet")
     if weights in ("imagenet", "none", "phantoms"):
         return weights
+    if not Path(weights).is_file():
+        raise InputError(f"--weights {weights}: no such file; or use `imagenet` or `none`")
     return str(Path(weights).absolute())  # workers have working folders of their own
 
 
@@ -207,7 +213,6 @@ def _interpolation(space: Space, weights: str) -> Interpolation:
     if weights in ("none", "phantoms"):
         return "bilinear"
     from trainables.backbones import published_interpolation  # imports timm, which takes seconds
-    from trainables.models import is_own
 
     resized = Counter(published_interpolation(model) for model in models(space) if not is_own(model))
     return resized.most_common(1)[0][0]
@@ -215,7 +220,7 @@ def _interpolation(space: Space, weights: str) -> Interpolation:
 
 def _check_weights(space: Space, dataset: ImageDataset, weights: str) -> None:
     """Fetch the weights of every backbone, or find them missing, before anything starts."""
-    from trainables.models import build_body, is_own  # imports torch and timm, which takes seconds
+    from trainables.models import build_body  # imports torch and timm when called, which takes seconds
 
     backbones = [model for model in models(space) if not is_own(model)]
     for model in backbones:

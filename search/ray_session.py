@@ -23,6 +23,8 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Threads of a trial that wait for each other sleep: spinning, they hold up everybody where a core is wanted twice.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # Our records survive a crash at any moment and Ray's snapshots are not read: as few of them as it allows.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -56,18 +58,24 @@ class Share:
     side_by_side: int
 
 
-def share_of(options: Options, resources: dict[str, float]) -> Share:
-    """Unless told otherwise a trial takes a GPU where there are any, and its part of the CPUs; else one CPU.
+def share_of(options: Options, resources: dict[str, float], per_gpu: int = 1) -> Share:
+    """Unless told otherwise a trial takes a GPU where there are any, and its part of the CPUs; else one CPU, or more
+    where `--concurrent` has fewer trials on this machine than it has CPUs. It has as many threads as CPUs, from its
+    beginning to its end whoever else is at work: a sum over other parts rounds otherwise, and training amplifies that.
 
-    resources: what Ray has now, `{"CPU": 2.0, …}`. Raises `InputError` where a trial would wait for ever: a cluster may
-    grow, this machine will not.
+    resources: what Ray has now, `{"CPU": 2.0, …}`. per_gpu: trials that share one with `--gpus-per-trial auto`. Raises
+    `InputError` where a trial would wait for ever: a cluster may grow, this machine will not.
     """
     all_cpus, all_gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
-    gpus = options.gpus_per_trial
-    if gpus is None:
+    if options.gpus_per_trial == "auto":
+        gpus = 10_000 // per_gpu / 10_000 if all_gpus >= 1 else 0.0  # Ray counts in ten-thousandths
+    elif options.gpus_per_trial is None:
         gpus = 1.0 if all_gpus >= 1 else 0.0
+    else:
+        gpus = float(options.gpus_per_trial)
     by_gpus = int(all_gpus / gpus) if gpus else all_cpus
-    cpus = options.cpus_per_trial or max(1, all_cpus // max(1, by_gpus))
+    most = by_gpus if options.concurrent is None or options.address else min(by_gpus, options.concurrent)
+    cpus = options.cpus_per_trial or max(1, all_cpus // max(1, most))
     if options.address is None:
         for option, wanted, there, unit in (
             ("--cpus-per-trial", cpus, all_cpus, "CPUs"),
@@ -102,10 +110,25 @@ def ray_session(address: str | None, stay_behind: tuple[Path, ...] = ()) -> Iter
         ray.shutdown()
 
 
+def take_started_workers() -> None:
+    """Tune gives every actor an environment variable, meant for PyTorch Lightning, and with it a process of its own.
+    Without one they take the processes that Ray has started with itself. To be called before a Tuner is made."""
+    import ray
+    from ray.tune.execution import class_cache, tune_controller
+
+    class PlainActors(class_cache._ActorClassCache):
+        def get(self, trainable: type) -> Any:
+            if trainable not in self._cache:
+                self._cache[trainable] = ray.remote(trainable)
+            return self._cache[trainable]
+
+    tune_controller._ActorClassCache = PlainActors
+
+
 def _join(address: str, options: dict[str, Any]) -> None:
     import ray
 
-    _check_listening(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    check_listening(address)
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
@@ -117,16 +140,17 @@ def _join(address: str, options: dict[str, Any]) -> None:
         ) from error
 
 
-def _check_listening(address: str) -> None:
+def check_listening(address: str) -> None:
     """Ray tries for minutes where nobody listens; find out first. `auto` and `ray://` are for Ray to resolve."""
-    host, _, port = address.rpartition(":")
+    given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = given.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         return
     try:
         socket.create_connection((host, int(port)), CONNECTION_S).close()
     except OSError as error:
         raise InputError(
-            f"--address {address}: nobody listens there ({error}); start a cluster with `ray up cluster.yaml`, "
+            f"--address {given}: nobody listens there ({error}); start a cluster with `ray up cluster.yaml`, "
             f"or leave out --address to search on this machine"
         ) from error
 

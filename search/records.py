@@ -106,6 +106,9 @@ def make_record(plan: Plan) -> dict[str, Any]:
 
 
 def _changed(key: str, before: Any, now: Any) -> str:
+    if key == "space_digest":
+        how = "has changed since" if before and now else "was given before" if before else "was not given before"
+        return f"--resume: the file of --space {how}; give the same as before, or choose another --name"
     return (
         f"--resume: {key} was {before!r} and is {now!r} now; give the same options as before, or choose another --name"
     )
@@ -121,7 +124,12 @@ def write_record(plan: Plan, record: dict[str, Any]) -> None:
 
 
 def check_name(folder: Path, resume: bool) -> None:
-    """Raises `InputError` where an experiment exists and is not to go on, or is to go on and does not exist."""
+    """Raises `InputError` where an experiment exists and is not to go on, or is to go on and does not exist, and where
+    nothing can be written."""
+    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        why = "no permission" if above.is_dir() else f"{above} is a file"
+        raise InputError(f"--results {folder.parent}: cannot be written ({why})")
     exists = (folder / "experiment.json").exists()
     if exists and not resume:
         raise InputError(

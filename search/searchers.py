@@ -1,6 +1,6 @@
 """Optuna's samplers behind Ray Tune's `OptunaSearch`, with the study as the only memory.
 
-The study stands in a database that is written at every step, so it is never behind: what it calls complete, pruned or
+The study stands in a file that is written at every step, so it is never behind: what it calls complete, pruned or
 failed is finished, what it calls running goes on from its last checkpoint, and nothing else needs to survive. Ray's own
 way (a pickled searcher, up to ten seconds old) would contradict the database after a crash.
 """
@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
+from search.storage import StudyFile
 from search_spaces import Published, Space
 from trainables.config import TrialConfig
 from trainables.protocol import Mode
@@ -39,10 +40,6 @@ def sampler(searcher: str, seed: int, trials: int) -> optuna.samplers.BaseSample
             # Gaussian process over the parameters that every trial has; conditional ones are drawn at random.
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=at_random, deterministic_objective=False)
     return optuna.samplers.RandomSampler(seed=seed)
-
-
-def open_storage(file: Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 def enqueue(study: optuna.Study, published: list[Published], points: list[dict[str, Any]]) -> None:
@@ -70,7 +67,7 @@ class StudySearch(OptunaSearch):
         self,
         space: Space,
         study_name: str,
-        storage: optuna.storages.BaseStorage,
+        storage: StudyFile,
         sampler: optuna.samplers.BaseSampler,
         metric: str,
         mode: Mode,
@@ -78,7 +75,7 @@ class StudySearch(OptunaSearch):
     ):
         """checkpoint_of: trial number -> the folder of its last complete checkpoint, kept from being overwritten."""
         super().__init__(space, metric=metric, mode=mode, sampler=sampler, storage=storage, study_name=study_name)
-        self._checkpoint_of = checkpoint_of
+        self._file, self._checkpoint_of = storage, checkpoint_of
         # Optuna's Gaussian process learns from complete trials only; it would hardly ever see one.
         self._stopped = TrialState.COMPLETE if isinstance(sampler, optuna.samplers.GPSampler) else TrialState.PRUNED
         self._unfinished = [
@@ -104,14 +101,18 @@ class StudySearch(OptunaSearch):
             # The study has the values that were suggested before the interruption, and returns them again.
             trial = optuna.trial.Trial(self.study, self._unfinished.pop(0)._trial_id)
             checkpoint = self._checkpoint_of(trial.number)
+            params = self._space(trial)
         else:
-            trial, checkpoint = self.study.ask(), None
+            with self._file.together():
+                trial, checkpoint = self.study.ask(), None
+                params = self._space(trial)
         self._ot_trials[trial_id] = trial
+        attributes = trial.user_attrs
         return {
             "number": trial.number,
-            "published": trial.user_attrs.get("published"),
+            "published": attributes.get("published"),
             "continue_from": str(checkpoint) if checkpoint else None,
-            "params": TrialConfig.of(self._space(trial) | trial.user_attrs.get("fixed", {})).params(),
+            "params": TrialConfig.of(params | attributes.get("fixed", {})).params(),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -135,11 +136,12 @@ class StudySearch(OptunaSearch):
         if report is None or score is None or not math.isfinite(score):
             self.study.tell(trial, state=TrialState.FAIL)
             return
-        trial.report(score, report["epoch"])
-        for name in (f"{self.metric}_std", "epoch", "best_epoch", "seconds"):
-            trial.set_user_attr(name, report[name])
         state = TrialState.COMPLETE if report["finished"] else self._stopped
-        self.study.tell(trial, score if state == TrialState.COMPLETE else None, state)
+        with self._file.together():
+            trial.report(score, report["epoch"])
+            for name in (f"{self.metric}_std", "epoch", "best_epoch", "seconds"):
+                trial.set_user_attr(name, report[name])
+            self.study.tell(trial, score if state == TrialState.COMPLETE else None, state)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is in its database."""

@@ -9,11 +9,12 @@ from ray import tune
 from rich.console import Console
 
 from analysis.results import reports, trial_folder
-from search.callbacks import Progress, Recorder, kept_checkpoint, prune, trial_dirname
+from search.callbacks import Progress, Recorder, Release, kept_checkpoint, prune, set_aside, trial_dirname
 from search.plan import Plan
 from search.ray_session import Share
 from search.schedulers import make_scheduler
-from search.searchers import FINISHED, StudySearch, enqueue, open_storage, sampler
+from search.searchers import FINISHED, StudySearch, enqueue, sampler
+from search.storage import StudyFile
 from trainables.cross_validation import CrossValidation
 from trainables.metrics import METRICS
 
@@ -28,16 +29,18 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
     folder, metric = plan.options.folder, plan.experiment.metric
+    file = StudyFile(folder / "study.db")
     searcher = StudySearch(
         plan.space,
         study_name=record["name"],
-        storage=open_storage(folder / "study.db"),
+        storage=file,
         sampler=sampler(plan.options.searcher, plan.options.seed + len(record["sessions"]) - 1, record["trials"]),
         metric=metric,
         mode=METRICS[metric],
         checkpoint_of=lambda number: kept_checkpoint(trial_folder(folder, number)),
     )
     study = searcher.study
+    set_aside(folder, known=len(study.get_trials(deepcopy=False)))
     enqueue(study, plan.published, plan.points)
     past = {
         trial.number: reports(trial_folder(folder, trial.number) / "reports.jsonl")
@@ -51,6 +54,7 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
     if finished:
         console.print(f"{finished} of {record['trials']} trials have finished before", highlight=False)
     if left <= 0:
+        file.close()
         return True
 
     protocol = plan.protocol("cuda" if share.gpus else "cpu")
@@ -70,11 +74,15 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
             storage_path=str(folder),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False, num_to_keep=2),
-            callbacks=[Recorder(folder), Progress(console, metric, record["trials"], finished)],
+            # No `num_to_keep`: with it, Tune writes down all trials there have been, twice in three rungs.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False),
+            callbacks=[Recorder(folder), Progress(console, metric, record["trials"], finished), Release()],
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        file.close()
     for rays_own in (folder / "trials").iterdir():  # pickles of the tuner's state, which nobody reads
         if rays_own.is_file():
             rays_own.unlink()

@@ -156,6 +156,12 @@ def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path):
     assert "cannot be written" in done.stderr
 
 
+def test_an_error_begins_with_its_first_line_also_after_the_images_were_looked_at(tmp_path):
+    done = call("covid", "--demo", "--images", 20, "--like", "nosuch", "--results", tmp_path)
+    assert done.exit_code == 2
+    assert done.output.startswith("error: --like nosuch: no such image")
+
+
 def test_the_tasks_are_listed_one_line_each():
     lines = call("--list").stdout.strip().splitlines()
     assert [line.split()[0] for line in lines] == list(datasets.tasks())

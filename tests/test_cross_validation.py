@@ -44,7 +44,8 @@ def told(result):
 
 
 def test_rays_own_check_of_saving_and_restoring_passes(ray_on_loopback):
-    assert validate_save_restore(trainable(), configuration(dropout=0.3))
+    """Which saves after three steps, that is two rungs and a part, of a trial that is not to have finished by then."""
+    assert validate_save_restore(trainable(small_protocol(max_epochs=100)), configuration(dropout=0.3))
 
 
 def test_a_step_ends_at_every_rung_with_a_whole_cross_validation(local):

@@ -13,6 +13,7 @@ from timm.utils import ModelEmaV3
 from tests.small import small_config, small_dataset, small_folds, small_multitask, small_protocol, small_segmentation
 from trainables.fold import Fold
 from trainables.lockstep import Lockstep
+from trainables.network import Network
 
 
 def lockstep(dataset=None, epochs: int = 2, metric: str = "accuracy", **given) -> Lockstep:
@@ -176,3 +177,38 @@ def test_smoothing_is_of_training_only():
         rows = one._folds[0].validation_rows.numpy()
         assert one.curve[0]["log_loss"] == one._objective.scores(rows, one._best_predictions[rows])["log_loss"]
     assert plain.curve[0]["train_loss"] != smoothed.curve[0]["train_loss"]
+
+
+# --- memory that does not suffice
+
+
+def test_batches_that_do_not_fit_are_trained_in_parts_with_the_same_result(monkeypatch, tmp_path):
+    given = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "model": "tsouderos_cnn", "dropout": 0.0}
+    whole, scarce, forward = trained(**given), lockstep(**given), Network.forward
+
+    def out_of_memory(network: Network, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(network, images)
+
+    monkeypatch.setattr(Network, "forward", out_of_memory)
+    scarce.advance()
+    scarce.save(tmp_path)
+    resumed = lockstep(**given)
+    resumed.load(tmp_path)
+    resumed.advance()
+    for first, second in zip(whole.curve, resumed.curve, strict=True):
+        assert second == pytest.approx(first, rel=1e-3)
+    assert resumed.report()["parts"] == 4
+    (note,) = resumed.report()["notes"]
+    assert note.startswith("memory did not suffice: tsouderos_cnn is trained in 4 parts")
+
+
+def test_where_not_even_two_images_fit_the_error_says_what_to_do(monkeypatch):
+    def out_of_memory(network: Network, images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    one = lockstep(model="tsouderos_cnn")
+    monkeypatch.setattr(Network, "forward", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError, match="choose a smaller image_size_px"):
+        one.advance()

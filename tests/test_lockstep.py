@@ -127,6 +127,9 @@ def test_features_beyond_the_budget_are_not_stored(monkeypatch, tmp_path):
     monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000801")  # the pixels, but not the features
     lockstep = make(small_dataset(images=24, size_px=32, channels=3), 2, **MOBILENET, unfrozen_layers=0)
     assert not list(tmp_path.glob("features-*.npy"))
+    (note,) = lockstep.report()["notes"]
+    assert note.startswith("mobilenetv2_035: features of")
+    assert note.endswith("IMAGE_SEARCH_STORE_GB gives more")
     assert math.isfinite(told(trained(lockstep, 1))["accuracy"])
 
 

@@ -2,7 +2,9 @@
 as a GPU's does, when it is asked for more than any machine has."""
 
 import copy
+import gc
 import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,6 +15,14 @@ from trainables.lockstep import Lockstep
 from trainables.memory import Before, MicroBatch, evaluated, fitting, is_out_of_memory
 
 BEYOND_ANY = 2**58
+
+
+@pytest.fixture(autouse=True)
+def only_new_objects_are_collected() -> Iterator[None]:
+    """After every failure: to look through those of all packages takes longer than the tests."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def too_much() -> None:

@@ -3,6 +3,9 @@
 import io
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import optuna
 import polars as pl
@@ -19,6 +22,7 @@ from search.records import alone_in
 from search.spaces import models
 from search_spaces import digits
 
+ROOT = Path(__file__).parent.parent
 SMALL = {"trials": 4, "folds": 2, "max_epochs": 3}
 
 
@@ -169,8 +173,18 @@ def test_a_search_can_be_given_more_trials(tmp_path, ray_on_loopback):
     assert result.trials["number"].to_list() == [0, 1, 2, 3]
     assert {key: value for key, value in scores(result.folder).items() if key in done} == done
     assert len(json.loads((result.folder / "experiment.json").read_text())["sessions"]) == 2
-    # Nothing left to do is done at once.
-    assert search.run("digits", trials=4, resume=True, **quiet).trials.equals(result.trials)
+
+
+def test_where_nothing_is_left_ray_is_not_even_imported(finished):
+    result, _ = finished
+    options = SMALL | {"results": str(result.folder.parent), "concurrent": 1, "resume": True}
+    again = f"import sys, search; result = search.run('digits', **{options})\n"
+    again += "print(result.trials['score'].to_list(), 'ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", again], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "All 4 trials have finished before" in done.stdout
+    assert done.stdout.strip().endswith(f"{result.trials['score'].to_list()} False")
+    sessions = json.loads((result.folder / "experiment.json").read_text())["sessions"]
+    assert len(sessions) == 2
 
 
 def test_folders_with_odd_names_will_do(tmp_path, ray_on_loopback):
@@ -291,10 +305,10 @@ def test_a_file_of_ones_own_stands_in_the_place_of_the_space(tmp_path, ray_on_lo
     record = json.loads((result.folder / "experiment.json").read_text())
     assert [entry["name"] for entry in record["published"]] == ["narrow", "wide"]
     of_the_task = {"space": None, "metric": "balanced_accuracy", "max_epochs": 2, "folds": 2}
-    with pytest.raises(InputError, match="space_digest was"):
+    with pytest.raises(InputError, match="the file of --space was given before"):
         search.run("digits", trials=4, resume=True, **asked | of_the_task)
     file.write_text(A_SPACE + "# another\n")
-    with pytest.raises(InputError, match="space_digest was"):
+    with pytest.raises(InputError, match="the file of --space has changed since"):
         search.run("digits", trials=4, resume=True, **asked)
 
 

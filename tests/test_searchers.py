@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.searchers import StudySearch, enqueue, open_storage, sampler
+from search.searchers import StudySearch, enqueue, sampler
+from search.storage import StudyFile
 from search_spaces import covid
 from trainables.config import TrialConfig
 
@@ -24,7 +25,7 @@ def study_search(
     return StudySearch(
         space,
         "test",
-        open_storage(folder / "study.db"),
+        StudyFile(folder / "study.db"),
         sampler(searcher, seed, trials),
         "auroc",
         "max",

@@ -13,10 +13,9 @@ import shutil
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-import torch
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 from ray.train._internal.storage import StorageContext
@@ -24,8 +23,10 @@ from ray.train._internal.storage import StorageContext
 from datasets import ImageDataset
 from datasets.folds import Folds
 from trainables.config import TrialConfig
-from trainables.lockstep import Lockstep
 from trainables.protocol import Protocol
+
+if TYPE_CHECKING:  # imports torch, which takes seconds: the driver names this class only, and trains nothing
+    from trainables.lockstep import Lockstep
 
 LONGEST_STEP_S = 60.0
 """A step ends after the epoch in which this time is over, even between rungs: so that much may be lost at most when a
@@ -42,6 +43,8 @@ class CrossValidation(tune.Trainable):
         self._is_first = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        import torch
+
         self._lockstep = None
         gc.collect()
         if self._is_first:
@@ -58,7 +61,11 @@ class CrossValidation(tune.Trainable):
         try:
             report = self._train_to_next_rung()
         except Exception as error:
-            if isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError):
+            import torch
+
+            from trainables.memory import is_out_of_memory
+
+            if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
                 raise  # the process can do no more on its GPU
             self._lockstep = None  # its memory, and a state in the middle of an epoch
             message = f"{type(error).__name__}: {error}"
@@ -103,8 +110,9 @@ class CrossValidation(tune.Trainable):
     def _train_to_next_rung(self) -> dict[str, Any]:
         if self._lockstep is None:
             self._lockstep = self._begun()
-            if self.config["continue_from"]:
-                self._lockstep.load(Path(self.config["continue_from"]))
+            before = self.config["continue_from"]
+            if before and (Path(before) / "state.pt").exists():  # not of a trial that has finished, but is not known to
+                self._lockstep.load(Path(before))
         lockstep, began, reported = self._lockstep, time.monotonic(), len(self._lockstep.curve)
         while not lockstep.finished:
             lockstep.advance()
@@ -113,7 +121,9 @@ class CrossValidation(tune.Trainable):
         report = lockstep.report()
         return {**report, "curve": lockstep.curve[reported:], "done": report["finished"]}
 
-    def _begun(self) -> Lockstep:
+    def _begun(self) -> "Lockstep":
+        from trainables.lockstep import Lockstep
+
         return Lockstep(TrialConfig.of(self.config["params"]), self._dataset, self._folds, self._protocol)
 
 

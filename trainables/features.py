@@ -52,6 +52,10 @@ class FrozenBody:
         be cut: then it is trained whole."""
         self._digests: dict[Place, str] = {}
 
+    @property
+    def is_partly_frozen(self) -> bool:
+        return not all(parameter.requires_grad for parameter in self.body.module.parameters())
+
     @cached_property
     def tail(self) -> nn.Module:
         """After the last place; the body where there is none."""

@@ -136,7 +136,7 @@ class Fold:
             if share < 1:
                 labels.append((1 - share, targets.flip(0), weights_BT.flip(0)))
             loss_sum += len(rows) * self._micro_batch.fitting(
-                partial(self._gradients, inputs, labels), max(1, self.phase.batch_size // 2), before
+                partial(self._gradients, inputs, labels), max(1, config.batch_size // 2), before
             )
             self.optimizer.step()
             self.follow((epoch - self.phase.first_epoch) * steps + step)

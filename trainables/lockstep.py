@@ -101,6 +101,7 @@ class Lockstep:
             augmentation(config),
             masks=self._objective.dense,
         )
+        self._notes: list[str] = []
         self._tails: dict[Phase, _Tail] = {}
         """Of the phases that have not begun; what is behind needs no memory."""
         if self._phases[0].head_only:
@@ -129,13 +130,23 @@ class Lockstep:
         config = self._config
         mixed = config.mixup or config.cutmix  # of pixels, in every batch anew
         drawn = config.augmented and (not config.views or self._objective.dense)  # masks would move with their images
-        if not frozen.places or mixed or drawn:
-            return _Tail(frozen.body.module, lambda: self._pixel_fetch)
+        whole = _Tail(frozen.body.module, lambda: self._pixel_fetch)
+        if mixed or drawn:
+            return whole
+        if not frozen.places:
+            if frozen.is_partly_frozen:
+                self._notes.append(f"{config.model} cannot be cut where its frozen layers end: trained whole")
+            return whole
         features = PrefixFeatures(
             frozen, config, self._protocol, self._pixel_fetch, self._pixels_key, len(self._dataset)
         )
-        if features.size_bytes > store_budget_bytes():
-            return _Tail(frozen.body.module, lambda: self._pixel_fetch)
+        size_gb, budget_gb = features.size_bytes / 1e9, store_budget_bytes() / 1e9
+        if size_gb > budget_gb:
+            self._notes.append(
+                f"{config.model}: features of {size_gb:.3g} GB exceed the store's {budget_gb:.3g} GB: trained whole; "
+                f"IMAGE_SEARCH_STORE_GB gives more"
+            )
+            return whole
         place = frozen.places[-1]
         return _Tail(
             frozen.tail,
@@ -159,6 +170,15 @@ class Lockstep:
         self._fused = None
         if as_they_are and can_be_fused(self._folds, self._config):
             self._fused = FusedHeads(self._folds, self._config)
+
+    @property
+    def notes(self) -> list[str]:
+        """What its user should know of how it is computed."""
+        parts = self._micro_batch.parts
+        if parts == self._config.accumulate:
+            return self._notes
+        short = f"memory did not suffice: {self._config.model} is trained in {parts} parts of a batch"
+        return [*self._notes, f"{short}, and batch norm knows one at a time"]
 
     @property
     def diverged(self) -> bool:
@@ -216,27 +236,18 @@ class Lockstep:
             "total_parameters": self.total_parameters,
             "cut_after": self.cut and self.cut["after"],
             "parts": self._micro_batch.parts,
+            "notes": self.notes,
             "precision": str(compute_dtype(self._protocol)).removeprefix("torch."),
             "diverged": self.diverged,
             "finished": self.finished,
         }
 
     def save(self, folder: Path) -> None:
-        """Everything to go on from here (`state.pt`), the k networks of the best epoch (`model.safetensors`, names
-        prefixed by `fold<i>.`) and their out-of-fold predictions, whose rows are those of folds.parquet;
-        `checkpoint.json` names the files and sizes, last."""
-        torch.save(
-            {
-                "epoch": self.epoch,
-                "seconds": self.seconds,
-                "curve": self.curve,
-                "best_epoch": self.best_epoch,
-                "best_rank": self._best_rank,
-                "parts": self._micro_batch.parts,
-                "folds": [fold.state_dict() for fold in self._folds],
-            },
-            folder / "state.pt",
-        )
+        """Everything to go on from here, unless it has finished (`state.pt`), the k networks of the best epoch
+        (`model.safetensors`, names prefixed by `fold<i>.`) and their out-of-fold predictions, whose rows are those of
+        folds.parquet; `checkpoint.json` names the files and sizes, last."""
+        if not self.finished:
+            torch.save(self._state(), folder / "state.pt")
         save_file(
             {f"fold{i}.{name}": tensor for i, best in enumerate(self._best_weights) for name, tensor in best.items()},
             folder / "model.safetensors",
@@ -248,7 +259,19 @@ class Lockstep:
         note = {"epoch": self.epoch, "best_epoch": self.best_epoch, "cut": self.cut, "files": files}
         (folder / "checkpoint.json").write_text(json.dumps(note))
 
+    def _state(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "curve": self.curve,
+            "best_epoch": self.best_epoch,
+            "best_rank": self._best_rank,
+            "parts": self._micro_batch.parts,
+            "folds": [fold.state_dict() for fold in self._folds],
+        }
+
     def load(self, folder: Path) -> None:
+        """Of a trial that had not finished."""
         state = torch.load(folder / "state.pt", map_location=self._protocol.device, weights_only=True)
         self.epoch, self.seconds, self.curve = state["epoch"], state["seconds"], state["curve"]
         self.best_epoch, self._best_rank = state["best_epoch"], tuple(state["best_rank"])

@@ -9,22 +9,22 @@ import importlib
 import importlib.util
 import inspect
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from datasets import InputError
 from datasets.pixels import Interpolation
 from trainables.config import TrialConfig
 
+if TYPE_CHECKING:  # torch takes seconds; which models there are is asked without it
+    from torch import nn
+
 OPTIONS = ("batch_norm", "width", "depth", "body_dropout", "activation", "pool_first")
 """Fields of `TrialConfig` that belong to bodies; at their defaults there they are as the model has them."""
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
 @dataclass(frozen=True)
 class Body:
-    module: nn.Module
+    module: "nn.Module"
     """Maps normalised images (B, channels, size, size) to features (B, features); see `dense`. A backbone whose pooling
     is `flatten` gives a map of as many values, which the head flattens."""
     features: int

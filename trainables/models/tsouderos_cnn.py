@@ -6,7 +6,9 @@ Three 3 x 3 convolutions of 8, 16 and 32 channels; the first two are pooled. Rep
 
 from torch import nn
 
-from trainables.models import ACTIVATIONS, Body, check_size
+from trainables.models import Body, check_size
+
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
 def body(

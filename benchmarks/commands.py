@@ -1,0 +1,71 @@
+"""A whole command, measured from outside as its user would: seconds, processor time and memory of all its processes."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+LOOK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True)
+class Called:
+    seconds: float
+    cpu_seconds: float
+    """User and system time of all its processes, as far as they were seen: each may have had 0.2 s more."""
+    private_bytes: int
+    """Largest memory that its processes had for themselves, together."""
+    mapped_bytes: int
+    """What the largest of them had beside that: mapped files and shared memory."""
+    began: float
+    """Seconds since 1970."""
+
+
+def called(
+    command: list[str], environment: dict[str, str], output: Path, look: Callable[[], None] = lambda: None
+) -> Called:
+    """Calls a command and waits for it, and meanwhile calls `look` every `LOOK_EVERY_S`; `output` gets all that it
+    prints. Raises `RuntimeError` where it fails."""
+    began, started = time.time(), time.perf_counter()
+    private, mapped = 0, 0
+    cpu: dict[tuple[int, float], float] = {}
+    with output.open("w") as file:
+        process = psutil.Popen(
+            command, env=os.environ | environment, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            look()
+            used = [memory for member in _family(process) if (memory := _used(member, cpu)) is not None]
+            private = max(private, sum(own for own, _ in used))
+            mapped = max([mapped, *(shared for _, shared in used)])
+            try:
+                process.wait(LOOK_EVERY_S)
+            except psutil.TimeoutExpired:
+                continue
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        told = "\n".join(output.read_text().splitlines()[-20:])
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}:\n{told}")
+    return Called(seconds, sum(cpu.values()), private, mapped, began)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _used(process: psutil.Process, cpu: dict[tuple[int, float], float]) -> tuple[int, int] | None:
+    """Private and shared bytes, and its processor time into `cpu`; None where it has just ended."""
+    try:
+        with process.oneshot():
+            memory, times = process.memory_info(), process.cpu_times()
+            cpu[process.pid, process.create_time()] = times.user + times.system
+            return memory.rss - memory.shared, memory.shared
+    except psutil.NoSuchProcess:
+        return None

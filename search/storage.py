@@ -1,0 +1,195 @@
+"""An Optuna study in memory that is written to an SQLite file as it changes, in Optuna's own tables.
+
+`optuna.storages.RDBStorage` asks the database before and after each of the twenty parameters of a trial, and waits for
+the disk after each: 30 transactions and as many milliseconds of computing per trial, whoever trains meanwhile. Nobody
+else changes the study while a search runs, so what is in memory is right, and all that happens to a trial at one moment
+is one transaction. The file is what `RDBStorage` reads, the dashboard included.
+
+The journal is a write-ahead log: what was written survives the death of every process. Only the end of a trial waits
+for the disk, so a power cut may take what was said of trials that had not ended, and leaves a file that is whole.
+"""
+
+import contextlib
+import datetime
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+PATIENCE_S = 60
+"""How long a writer waits for another one, such as the dashboard."""
+
+_TRIAL = """
+    INSERT INTO trials (trial_id, study_id, number, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (trial_id) DO UPDATE SET
+        state = excluded.state, datetime_start = excluded.datetime_start, datetime_complete = excluded.datetime_complete
+"""
+_OF_A_TRIAL = {
+    "trial_params": ("param_name", "param_value", "distribution_json"),
+    "trial_user_attributes": ("key", "value_json"),
+    "trial_system_attributes": ("key", "value_json"),
+    "trial_intermediate_values": ("step", "intermediate_value", "intermediate_value_type"),
+    "trial_values": ("objective", "value", "value_type"),
+}
+"""Tables with rows of a trial. The first column is unique within a trial, and rows of a trial are never taken back."""
+
+
+class StudyFile(optuna.storages.InMemoryStorage):
+    """Every change is in the file when the call returns; those within `together` are when the block ends."""
+
+    def __init__(self, file: Path):
+        super().__init__()
+        # Makes the tables, or says that another version of Optuna has made them.
+        self._tables = optuna.storages.RDBStorage(
+            f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": PATIENCE_S}}
+        )
+        self._tables.engine.dispose()
+        sqlalchemy.event.listen(self._tables.engine, "connect", _log_ahead)
+        self._study_rows: dict[int, int] = {}
+        self._trial_rows: dict[int, int] = {}
+        """From identities in memory, which count from 0, to those in the file."""
+        self._changed: set[int] = set()
+        self._together = False
+        for study in self._tables.get_all_studies():
+            study_id = super().create_new_study(study.directions, study.study_name)
+            self._study_rows[study_id] = study._study_id
+            for frozen in self._tables.get_all_trials(study._study_id, deepcopy=False):
+                self._trial_rows[super().create_new_trial(study_id, frozen)] = frozen._trial_id
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Ray pickles searchers. The study in memory goes along, the file does not."""
+        return super().__getstate__() | {"_tables": None}
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """All changes within are one transaction."""
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self._write()
+
+    def close(self) -> None:
+        """Leaves one plain file, which can be read where nothing can be written; not while others have it open."""
+        with (
+            contextlib.suppress(sqlalchemy.exc.OperationalError),
+            self._tables.engine.connect() as connection,
+        ):
+            connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        self._tables.engine.dispose()
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        study_id = super().create_new_study(directions, study_name)
+        self._study_rows[study_id] = self._tables.create_new_study(directions, self.get_study_name_from_id(study_id))
+        return study_id
+
+    def delete_study(self, study_id: int) -> None:
+        super().delete_study(study_id)
+        self._tables.delete_study(self._study_rows.pop(study_id))
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        super().set_study_user_attr(study_id, key, value)
+        self._tables.set_study_user_attr(self._study_rows[study_id], key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        super().set_study_system_attr(study_id, key, value)
+        self._tables.set_study_system_attr(self._study_rows[study_id], key, value)
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial_id = super().create_new_trial(study_id, template_trial)
+        self._trial_rows[trial_id] = max(self._trial_rows.values(), default=0) + 1
+        self._change(trial_id)
+        return trial_id
+
+    def set_trial_param(self, trial_id: int, name: str, value_internal: float, distribution: BaseDistribution) -> None:
+        super().set_trial_param(trial_id, name, value_internal, distribution)
+        self._change(trial_id)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        done = super().set_trial_state_values(trial_id, state, values)
+        self._change(trial_id)
+        return done
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        self._change(trial_id)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        super().set_trial_user_attr(trial_id, key, value)
+        self._change(trial_id)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        super().set_trial_system_attr(trial_id, key, value)
+        self._change(trial_id)
+
+    def _change(self, trial_id: int) -> None:
+        self._changed.add(trial_id)
+        if not self._together:
+            self._write()
+
+    def _write(self) -> None:
+        changed, self._changed = sorted(self._changed), set()
+        if not changed:
+            return
+        ended = any(self.get_trial(trial_id).state.is_finished() for trial_id in changed)
+        with self._tables.engine.begin() as connection:
+            ahead = connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if ahead and not ended else 'FULL'}")
+            for trial_id in changed:
+                row, trial = self._trial_rows[trial_id], self.get_trial(trial_id)
+                study_id, _ = self._trial_id_to_study_id_and_number[trial_id]
+                times = _utc(trial.datetime_start), _utc(trial.datetime_complete)
+                whole = (row, self._study_rows[study_id], trial.number, trial.state.name, *times)
+                connection.exec_driver_sql(_TRIAL, whole)
+                for table, rows in _rows(trial).items():
+                    if rows:
+                        columns = ("trial_id", *_OF_A_TRIAL[table])
+                        places = ", ".join("?" * len(columns))
+                        connection.exec_driver_sql(
+                            f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({places})",
+                            [(row, *values) for values in rows],
+                        )
+
+
+def _rows(trial: FrozenTrial) -> dict[str, list[tuple[Any, ...]]]:
+    """Of each table in `_OF_A_TRIAL`."""
+    distributions = trial.distributions
+    return {
+        "trial_params": [
+            (name, distributions[name].to_internal_repr(value), distribution_to_json(distributions[name]))
+            for name, value in trial.params.items()
+        ],
+        "trial_user_attributes": [(key, json.dumps(value)) for key, value in trial.user_attrs.items()],
+        "trial_system_attributes": [(key, json.dumps(value)) for key, value in trial.system_attrs.items()],
+        "trial_intermediate_values": [(step, *_stored(value)) for step, value in trial.intermediate_values.items()],
+        "trial_values": [(objective, *_stored(value)) for objective, value in enumerate(trial.values or ())],
+    }
+
+
+def _stored(value: float) -> tuple[float | None, str]:
+    """SQLite has no infinity: a number, and what it stands for where there is none."""
+    if math.isfinite(value):
+        return float(value), "FINITE"
+    return None, "NAN" if math.isnan(value) else "INF_POS" if value > 0 else "INF_NEG"
+
+
+def _utc(time: datetime.datetime | None) -> str | None:
+    """Of a local time without a zone, as Optuna stores it."""
+    if time is None:
+        return None
+    return time.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _log_ahead(connection: sqlite3.Connection, _: Any) -> None:
+    """Where that can be: SQLite goes on with its other journal on some shared file systems, or where others read."""
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode = WAL")

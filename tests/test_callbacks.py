@@ -1,0 +1,76 @@
+"""What the driver writes down, keeps and forgets."""
+
+import math
+from types import SimpleNamespace
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from analysis.results import reports
+from search.callbacks import Recorder, Release, set_aside
+
+
+def reported(epoch, *, since):
+    curve = [
+        {"epoch": e, "fold": fold, "train_loss": 1 / e, "auroc": math.nan if e == 2 else e / 10 + fold}
+        for e in range(since + 1, epoch + 1)
+        for fold in (0, 1)
+    ]
+    return {"number": 7, "epoch": epoch, "curve": curve, "pid": 1}
+
+
+def record(folder, *results):
+    for result in results:
+        Recorder(folder).on_trial_result(0, [], None, result)
+    return folder / "trials" / "0007"
+
+
+def curve(folder, tag):
+    seen = EventAccumulator(str(folder))
+    seen.Reload()
+    return {event.step: round(event.value, 6) for event in seen.Scalars(tag)}
+
+
+def test_every_report_is_appended_and_its_curves_are_what_tensorboard_reads(tmp_path):
+    trial = record(tmp_path, reported(1, since=0), reported(3, since=1))
+    assert [report["epoch"] for report in reports(trial / "reports.jsonl")] == [1, 3]
+    assert "pid" not in reports(trial / "reports.jsonl")[0], "that is Ray's"
+    assert curve(trial / "fold1", "validation/auroc") == {1: 1.1, 3: 1.3}, "without the score that is not a number"
+    assert curve(trial / "fold0", "training/train_loss") == {1: 1.0, 2: 0.5, 3: 0.333333}
+
+
+def test_half_a_file_of_curves_hides_nothing_of_the_others(tmp_path):
+    trial = record(tmp_path, reported(1, since=0), reported(3, since=1))
+    (first, _) = sorted((trial / "fold0").iterdir(), key=lambda file: file.name[-5:])
+    first.write_bytes(first.read_bytes()[:-3])
+    record(tmp_path, reported(4, since=3))
+    watched = EventAccumulator(str(trial / "fold0"))
+    watched.Reload()
+    assert {event.step for event in watched.Scalars("training/train_loss")} >= {3, 4}
+
+
+def test_the_newest_two_checkpoints_are_kept(tmp_path):
+    trial = SimpleNamespace(checkpoint=None)
+    (tmp_path / "checkpoint_kept").mkdir()
+    kept = []
+    for index in range(3):
+        new = SimpleNamespace(path=str(tmp_path / f"checkpoint_{index:06d}"))
+        (tmp_path / f"checkpoint_{index:06d}").mkdir()
+        Recorder(tmp_path).on_checkpoint(0, [], trial, new)
+        trial.checkpoint = new
+        kept.append(sorted(folder.name.removeprefix("checkpoint_") for folder in tmp_path.iterdir()))
+    assert kept == [["000000", "kept"], ["000000", "000001"], ["000001", "000002"]]
+
+
+def test_trials_that_the_study_does_not_know_are_set_aside(tmp_path):
+    for name in ("0000", "0001", "0002", "lost-0002"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+    (tmp_path / "trials" / "0002" / "reports.jsonl").touch()
+    set_aside(tmp_path, known=2)
+    assert sorted(folder.name for folder in (tmp_path / "trials").iterdir()) == ["0000", "0001", "lost-0002"]
+    assert (tmp_path / "trials" / "lost-0002" / "reports.jsonl").exists()
+
+
+def test_rays_memory_of_an_ended_trial_goes():
+    kept = SimpleNamespace(last_result={"curve": [1]}, metric_analysis={"auroc": {}}, metric_n_steps={"auroc": {}})
+    Release().on_trial_complete(0, [], SimpleNamespace(run_metadata=kept))
+    assert vars(kept) == {"last_result": {"done": True}, "metric_analysis": {}, "metric_n_steps": {}}
