@@ -128,7 +128,8 @@ def _alone(folder: Path, key: str) -> Iterator[None]:
     lock = FileLock(folder / f"{key}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        with _waits(folder, key):
+            lock.acquire()
     except OSError as error:
         raise NoRoomError(f"cannot be written: {error.strerror or error}") from None
     try:
@@ -138,6 +139,22 @@ def _alone(folder: Path, key: str) -> Iterator[None]:
     finally:
         (folder / f"{key}.lock").unlink(missing_ok=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def _waits(folder: Path, key: str) -> Iterator[None]:
+    """Lets who writes this store know that somebody waits for it."""
+    marker = folder / f"{key}.{os.getpid()}.waits"
+    marker.touch()
+    try:
+        yield
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def waiting(key: str) -> int:
+    """How many processes wait for a store to be written: they do not need their processors meanwhile."""
+    return sum(_is_alive(int(marker.name.split(".")[-2])) for marker in store_folder().glob(f"{key}.*.waits"))
 
 
 def _allocated(part: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -238,11 +255,24 @@ def _may_go(used_at: float, size: int, path: Path) -> bool:
 
 def _remove_abandoned(folder: Path) -> None:
     """What writers left that died, whatever they wrote: whose lock can be had at once."""
+    for marker in folder.glob("*.waits"):
+        if not _is_alive(int(marker.name.split(".")[-2])):
+            marker.unlink(missing_ok=True)
     for part in folder.glob("*.part"):
         key = part.name.rsplit(".", 2)[0]
         with contextlib.suppress(Timeout), FileLock(folder / f"{key}.lock", timeout=0):
             part.unlink(missing_ok=True)
             (folder / f"{key}.lock").unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _size(path: Path) -> int:

@@ -88,6 +88,14 @@ def test_a_trial_that_was_stopped_ends_with_the_same_numbers(variant, stop_at, t
     assert first.equals(pl.read_parquet(tmp_path / "predictions.parquet"))
 
 
+def test_layers_learn_at_their_own_rates_on_features_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(features, "TOLERANCE", math.inf)
+    dataset, half = small_dataset(images=24, size_px=32, channels=3), small_protocol(precision="bfloat16")
+    lockstep = trained(make(dataset, 2, half, **MOBILENET, unfrozen_layers=8, body_rate=0.1), 1)
+    assert lockstep._fetch(torch.arange(2))[0].dtype == torch.bfloat16
+    assert not lockstep.diverged
+
+
 @pytest.mark.parametrize("unfrozen_layers", [0, 8])
 def test_a_trial_on_stored_features_resumes_and_equals_one_without_store(unfrozen_layers, tmp_path, monkeypatch):
     dataset = small_dataset(images=24, size_px=32, channels=3)

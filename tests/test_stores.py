@@ -45,7 +45,8 @@ def _compute_slowly(folder: str, counter: str) -> None:
     def fill(array: np.ndarray) -> None:
         with Path(counter).open("a") as file:
             file.write("x")
-        time.sleep(0.3)
+        while stores.waiting("shared") < 2:
+            time.sleep(0.01)
         array[:] = 5
 
     assert (stored_array("shared", (100,), np.int64, fill) == 5).all()
@@ -61,6 +62,7 @@ def test_several_processes_compute_it_once(folder):
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert counter.read_text() == "x"
+    assert stores.waiting("shared") == 0
 
 
 def test_a_writer_that_fails_leaves_nothing_behind(folder):

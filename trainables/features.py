@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import logging
 import math
+import os
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from datasets import content_digest
-from datasets.stores import found_array, release, stored_array
+from datasets.stores import found_array, release, stored_array, waiting
 from trainables.config import AUGMENTATIONS, TrialConfig
 from trainables.cutting import Place, between, places
 from trainables.fold import compute_dtype
@@ -122,13 +123,18 @@ class PrefixFeatures:
 
     def _fill(self, view: int, precision: torch.dtype, array: np.ndarray) -> None:
         earlier, part = self._nearest(view, precision)
-        part = self._on_device(part)
-        for rows in torch.arange(self._images).split(BATCH[self._protocol.device]):
-            inputs = self._inputs(rows, view) if earlier is None else earlier.index_select(0, rows)
-            given = partial(self._computed, part, inputs, precision)
-            for some, features in evaluated(given, torch.arange(len(rows)), len(rows)):
-                array[rows[some]] = _bits(features)
-            release(array)
+        part, name, threads = self._on_device(part), self._name(self._place, view, precision), torch.get_num_threads()
+        try:
+            for rows in torch.arange(self._images).split(BATCH[self._protocol.device]):
+                inputs = self._inputs(rows, view) if earlier is None else earlier.index_select(0, rows)
+                # With the processors of those that can do nothing else meanwhile.
+                torch.set_num_threads(min(threads * (1 + waiting(name)), os.cpu_count() or 1))
+                given = partial(self._computed, part, inputs, precision)
+                for some, features in evaluated(given, torch.arange(len(rows)), len(rows)):
+                    array[rows[some]] = _bits(features)
+                release(array)
+        finally:
+            torch.set_num_threads(threads)
 
     def _nearest(self, view: int, precision: torch.dtype) -> tuple[torch.Tensor | None, nn.Module]:
         """The stored features of the last place before ours that has some, and the way from there; else from pixels."""

@@ -163,7 +163,7 @@ class Lockstep:
         self._fetch = tail.fetch()
         frozen = _copied(tail.module).to(self._protocol.device) if self._phase.head_only else None
         body = self._folds[0].network.body if frozen is None else frozen
-        shares = layer_shares(body, self._fetch(torch.arange(1))[0], self._config.body_rate)
+        shares = layer_shares(body, self._fetch(torch.arange(1))[0].float(), self._config.body_rate)
         for fold in self._folds:
             fold.begin(self._phase, frozen, shares)
         as_they_are = tail.cut is not None or not (self._config.augmented or self._config.mixup or self._config.cutmix)
