@@ -128,8 +128,11 @@ def _alone(folder: Path, key: str) -> Iterator[None]:
     lock = FileLock(folder / f"{key}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _waits(folder, key):
-            lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            with _waits(folder, key):
+                lock.acquire()
     except OSError as error:
         raise NoRoomError(f"cannot be written: {error.strerror or error}") from None
     try:
@@ -217,15 +220,48 @@ def _damaged(file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def no_room_for(needed: int) -> str | None:
+    """Why so many bytes could not be stored now; None where they could."""
+    folder = store_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder} cannot be written"
+        _leaving(folder, needed)
+    except OSError as error:
+        return f"{folder} cannot be written: {error.strerror or error}"
+    except NoRoomError as reason:
+        return str(reason)
+    return None
+
+
 def _make_room(folder: Path, needed: int) -> None:
-    """Delete the least recently used stores until `needed` bytes fit; a map that is still open stays readable.
+    """Delete the least recently used stores until `needed` bytes fit; a map that is still open stays readable, and
+    keeps its blocks on the disk.
 
     Raises `NoRoomError`, and deletes nothing, where that would not be enough.
     """
     budget = store_budget_bytes()
-    if needed > budget:
-        raise NoRoomError(f"{needed / 1e9:.1f} GB exceed the budget of {budget / 1e9:.1f} GB")
     _remove_abandoned(folder)
+    goes, used = _leaving(folder, needed)
+    for _, size, path in goes:
+        if used + needed <= budget and needed < shutil.disk_usage(folder).free:
+            return
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        used -= size
+
+
+def _leaving(folder: Path, needed: int) -> tuple[list[tuple[float, int, Path]], int]:
+    """What may go for so many bytes, (time of last use, bytes, path), oldest first; and the bytes of all that is there.
+
+    Raises `NoRoomError` where that would not be enough.
+    """
+    budget = store_budget_bytes()
+    if needed > budget:
+        raise NoRoomError(f"{needed / 1e9:.3g} GB exceed the budget of {budget / 1e9:.3g} GB, IMAGE_SEARCH_STORE_GB")
     stores = []
     for pattern in ("*.npy", "*.parquet", "*.part", "archives/*"):
         for path in folder.glob(pattern):
@@ -235,17 +271,10 @@ def _make_room(folder: Path, needed: int) -> None:
     goes = [store for store in sorted(stores) if _may_go(*store)]
     most = sum(size for _, size, _ in goes)
     if needed >= free + most:
-        raise NoRoomError(f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free")
+        raise NoRoomError(f"{needed / 1e9:.3g} GB are needed and {free / 1e9:.3g} GB free")
     if used - most + needed > budget:
-        raise NoRoomError(f"{(used - most) / 1e9:.1f} of the {budget / 1e9:.1f} GB of the budget are in use")
-    for _, size, path in goes:
-        if used + needed <= budget and needed < free:
-            return
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        used, free = used - size, free + size
+        raise NoRoomError(f"{(used - most) / 1e9:.3g} of the {budget / 1e9:.3g} GB of the budget are in use")
+    return goes, used
 
 
 def _may_go(used_at: float, size: int, path: Path) -> bool:

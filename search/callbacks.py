@@ -48,11 +48,11 @@ def kept_checkpoint(folder: Path) -> Path | None:
     return last.rename(kept) if last is not None else None
 
 
-def set_aside(experiment: Path, known: int) -> None:
-    """Rename what was begun of trials that the study, of so many, does not know: a power cut took them from it, and
-    their numbers will be given to others."""
+def set_aside(experiment: Path, begun: set[int]) -> None:
+    """Rename the folders of trials that the study does not know to have begun: a power cut took that from it, and they
+    begin anew, or their numbers will be given to others."""
     for folder in (experiment / "trials").glob("[0-9]*"):
-        if folder.name.isdecimal() and int(folder.name) >= known:
+        if folder.name.isdecimal() and int(folder.name) not in begun:
             shutil.rmtree(aside := folder.with_name(f"lost-{folder.name}"), ignore_errors=True)
             folder.rename(aside)
 

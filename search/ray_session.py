@@ -116,6 +116,9 @@ def take_started_workers() -> None:
     import ray
     from ray.tune.execution import class_cache, tune_controller
 
+    if not hasattr(tune_controller, "_ActorClassCache"):  # a Ray that does it in another way
+        return
+
     class PlainActors(class_cache._ActorClassCache):
         def get(self, trainable: type) -> Any:
             if trainable not in self._cache:

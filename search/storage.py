@@ -5,8 +5,9 @@ the disk after each: 30 transactions and as many milliseconds of computing per t
 else changes the study while a search runs, so what is in memory is right, and all that happens to a trial at one moment
 is one transaction. The file is what `RDBStorage` reads, the dashboard included.
 
-The journal is a write-ahead log: what was written survives the death of every process. Only the end of a trial waits
-for the disk, so a power cut may take what was said of trials that had not ended, and leaves a file that is whole.
+The journal is a write-ahead log: what was written survives the death of every process. Nothing waits for the disk, and
+nor do the reports and checkpoints: a power cut may take the last seconds of all of them, and leaves a file that is
+whole.
 """
 
 import contextlib
@@ -140,10 +141,9 @@ class StudyFile(optuna.storages.InMemoryStorage):
         changed, self._changed = sorted(self._changed), set()
         if not changed:
             return
-        ended = any(self.get_trial(trial_id).state.is_finished() for trial_id in changed)
         with self._tables.engine.begin() as connection:
             ahead = connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-            connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if ahead and not ended else 'FULL'}")
+            connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if ahead else 'FULL'}")
             for trial_id in changed:
                 row, trial = self._trial_rows[trial_id], self.get_trial(trial_id)
                 study_id, _ = self._trial_id_to_study_id_and_number[trial_id]

@@ -40,7 +40,8 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
         checkpoint_of=lambda number: kept_checkpoint(trial_folder(folder, number)),
     )
     study = searcher.study
-    set_aside(folder, known=len(study.get_trials(deepcopy=False)))
+    known = study.get_trials(deepcopy=False)
+    set_aside(folder, begun={trial.number for trial in known if trial.state != optuna.trial.TrialState.WAITING})
     enqueue(study, plan.published, plan.points)
     past = {
         trial.number: reports(trial_folder(folder, trial.number) / "reports.jsonl")

@@ -65,7 +65,7 @@ def test_trials_that_the_study_does_not_know_are_set_aside(tmp_path):
     for name in ("0000", "0001", "0002", "lost-0002"):
         (tmp_path / "trials" / name).mkdir(parents=True)
     (tmp_path / "trials" / "0002" / "reports.jsonl").touch()
-    set_aside(tmp_path, known=2)
+    set_aside(tmp_path, begun={0, 1})
     assert sorted(folder.name for folder in (tmp_path / "trials").iterdir()) == ["0000", "0001", "lost-0002"]
     assert (tmp_path / "trials" / "lost-0002" / "reports.jsonl").exists()
 

@@ -1,10 +1,12 @@
 """Features of a frozen prefix: computed once, of every view, in the precision that is fine enough, from the nearest."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from datasets.pixels import pixels, pixels_key
 from tests.small import MOBILENET, small_config, small_dataset, small_protocol
@@ -55,6 +57,28 @@ def test_a_later_place_is_computed_from_the_nearest_stored_one(monkeypatch, empt
     monkeypatch.setattr(again, "_fetch", None)  # no pixel is looked at
     assert again().equal(afresh)
     assert len(stored(empty_store)) == 2
+
+
+def test_rounded_places_on_the_way_change_nothing(monkeypatch, empty_store):
+    """Sums of a transformer's blocks are float32: what is stored of them in bfloat16 is not gone on from."""
+    monkeypatch.setattr(features_module, "TOLERANCE", math.inf)
+    for model in ("test_vit", "tsouderos_cnn"):
+        given = {"model": model, "protocol": small_protocol(precision="bfloat16")}
+        afresh = features(**given, unfrozen_layers=1)().clone()
+        for file in empty_store.glob("features-*.npy"):
+            file.unlink()
+        features(**given, unfrozen_layers=2 if model == "tsouderos_cnn" else 5)()
+        assert features(**given, unfrozen_layers=1)().equal(afresh)
+
+
+def test_images_on_a_gpu_are_taken_by_rows_that_are_not():
+    """On tensors that only pretend to be there."""
+    given = features()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        images = torch.empty(4, 3, 32, 32, device="cuda")
+        given._protocol = dataclasses.replace(given._protocol, device="cuda")
+        part = given._computed(torch.nn.Identity(), images, torch.float32, torch.arange(2))
+        assert (part.shape, part.device.type) == ((2, 3, 32, 32), "cpu")
 
 
 def test_views_differ_from_each_other_and_are_the_same_for_every_trial(empty_store):

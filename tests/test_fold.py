@@ -73,6 +73,9 @@ def test_parts_are_equal_fit_and_are_not_of_one_image(batch_size, accumulate, im
     fold._config = small_config(batch_size=batch_size)
     parts = [list(range(images))[part] for part in fold._parts(images, accumulate)]
     assert list(chain(*parts)) == list(range(images))
+    if accumulate == 1:
+        assert len(parts) == 1
+        return
     sizes, fits = {len(part) for part in parts}, -(-batch_size // accumulate)
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= fits + (images % fits == 1)

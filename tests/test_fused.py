@@ -24,6 +24,7 @@ HEADS = {
     "averaged weights": {"ema": 0.8, "dense_batch_norm": True},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "cosine", "warmup_epochs": 1.0},
     "as in Keras": {"defaults": "keras", "dense_widths": (16,), "schedule": "plateau", "decay_epochs": 1},
+    "larger batches for the head": {"head_epochs": 2, "head_batch_size": 16, "batch_size": 4, "dense_batch_norm": True},
     "augmented views": {"flip": True, "rotation_deg": 30.0, "views": 2},
     "augmented repeats": {"balance": "augmented_oversample", "oversample_to": 20, "flip": True, "views": 3},
 }

@@ -13,6 +13,7 @@ from datasets import InputError
 from datasets.pixels import pixels
 from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol
 from trainables import features
+from trainables import lockstep as lockstep_module
 from trainables.features import FrozenBody
 from trainables.lockstep import Lockstep
 
@@ -130,14 +131,18 @@ def test_bodies_that_differ_in_what_is_no_weight_share_no_features(monkeypatch, 
     assert len(list(tmp_path.glob("features-*.npy"))) == 3
 
 
-def test_features_beyond_the_budget_are_not_stored(monkeypatch, tmp_path):
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_features_beyond_the_budget_are_not_stored(in_memory, monkeypatch, tmp_path):
     monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path))
     monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000801")  # the pixels, but not the features
+    if not in_memory:
+        monkeypatch.setattr(lockstep_module, "IN_MEMORY_BYTES", 1000)
     lockstep = make(small_dataset(images=24, size_px=32, channels=3), 2, **MOBILENET, unfrozen_layers=0)
     assert not list(tmp_path.glob("features-*.npy"))
     (note,) = lockstep.report()["notes"]
-    assert note.startswith("mobilenetv2_035: features of")
-    assert note.endswith("IMAGE_SEARCH_STORE_GB gives more")
+    assert note.startswith("mobilenetv2_035: features of 0.000123 GB cannot be stored (0.000123 GB exceed the budget")
+    assert note.endswith("computed again by every trial" if in_memory else "trained whole")
+    assert (lockstep.cut is not None) == in_memory
     assert math.isfinite(told(trained(lockstep, 1))["accuracy"])
 
 

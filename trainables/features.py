@@ -12,7 +12,7 @@ import importlib.metadata
 import logging
 import math
 import os
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from datasets import content_digest
 from datasets.stores import found_array, release, stored_array, waiting
 from trainables.config import AUGMENTATIONS, TrialConfig
 from trainables.cutting import Place, between, places
-from trainables.fold import compute_dtype
+from trainables.fold import autocast, compute_dtype
 from trainables.images import AS_IT_IS, Fetch, shared
 from trainables.memory import evaluated
 from trainables.models import OPTIONS
@@ -33,7 +33,11 @@ from trainables.seeding import epoch_seed, seed_generators
 log = logging.getLogger(__name__)
 
 BATCH = {"cpu": 64, "cuda": 256}
-"""Images that go through a prefix at once."""
+"""Images that go through a prefix at once. Views are drawn batch by batch."""
+DRAWN = "1"
+"""Part of the key of every view: raise it when `augmentation.py` draws otherwise."""
+IN_MEMORY_BYTES = 10**9
+"""Features that are kept in memory where they cannot be stored; of more than that there are none."""
 CHECKED, TOLERANCE = 8, 0.05
 """Features are kept in bfloat16 where those of the first images differ by less than this from float32's, relative to
 their norm."""
@@ -102,7 +106,7 @@ class PrefixFeatures:
         self._frozen, self._config, self._protocol, self._fetch = frozen, config, protocol, fetch
         self._place, self._images = frozen.places[-1], images
         # A GPU's float32 convolutions round to TF32.
-        computed_by = [protocol.device, torch.__version__, importlib.metadata.version("timm")]
+        computed_by = [protocol.device, str(compute_dtype(protocol)), torch.__version__, _version("timm")]
         self._key = [pixels_key, config.model, *(f"{name}={getattr(config, name)}" for name in OPTIONS), *computed_by]
         self._opened: dict[int, torch.Tensor] = {}
 
@@ -115,39 +119,51 @@ class PrefixFeatures:
 
     def __call__(self, view: int = AS_IT_IS) -> torch.Tensor:
         if view not in self._opened:
-            precision = self._precision(view)
-            name, shape = self._name(self._place, view, precision), (self._images, *self._place.shape)
-            array = stored_array(name, shape, STORED_AS[precision], partial(self._fill, view, precision))
-            self._opened[view] = shared(array).view(precision)
+            name, shape = self._name(self._place, view, self._precision), (self._images, *self._place.shape)
+            array = stored_array(name, shape, STORED_AS[self._precision], partial(self._fill, view))
+            self._opened[view] = shared(array).view(self._precision)
         return self._opened[view]
 
-    def _fill(self, view: int, precision: torch.dtype, array: np.ndarray) -> None:
-        earlier, part = self._nearest(view, precision)
-        part, name, threads = self._on_device(part), self._name(self._place, view, precision), torch.get_num_threads()
+    def _fill(self, view: int, array: np.ndarray) -> None:
+        earlier, part = self._nearest(view)
+        part, threads = self._on_device(part), torch.get_num_threads()
+        name = self._name(self._place, view, self._precision)
         try:
             for rows in torch.arange(self._images).split(BATCH[self._protocol.device]):
                 inputs = self._inputs(rows, view) if earlier is None else earlier.index_select(0, rows)
-                # With the processors of those that can do nothing else meanwhile.
+                # With the processors of those that can do nothing else meanwhile: a forward pass gives the same bits.
                 torch.set_num_threads(min(threads * (1 + waiting(name)), os.cpu_count() or 1))
-                given = partial(self._computed, part, inputs, precision)
+                given = partial(self._computed, part, inputs, self._precision)
                 for some, features in evaluated(given, torch.arange(len(rows)), len(rows)):
                     array[rows[some]] = _bits(features)
                 release(array)
         finally:
             torch.set_num_threads(threads)
 
-    def _nearest(self, view: int, precision: torch.dtype) -> tuple[torch.Tensor | None, nn.Module]:
-        """The stored features of the last place before ours that has some, and the way from there; else from pixels."""
+    def _nearest(self, view: int) -> tuple[torch.Tensor | None, nn.Module]:
+        """The stored features of the last place before ours from where the way leads to the same bits as from pixels,
+        and that way; or that from pixels."""
         for place in reversed(self._frozen.places[:-1]):
-            if (array := found_array(self._name(place, view, precision))) is not None:
-                return shared(array).view(precision), self._frozen.part(place, self._place)
+            array = found_array(self._name(place, view, self._precision))
+            if array is not None and self._is_exact(place):
+                return shared(array).view(self._precision), self._frozen.part(place, self._place)
         return None, self._frozen.part(None, self._place)
+
+    def _is_exact(self, place: Place) -> bool:
+        """Whether what crosses there has the stored precision anyway: sums of a transformer's blocks, for one, are
+        float32 among layers in bfloat16."""
+        if self._precision == torch.float32:
+            return True
+        prefix = self._on_device(self._frozen.part(None, place))
+        with torch.inference_mode(), autocast(self._protocol):
+            return prefix(self._inputs(torch.arange(1), AS_IT_IS)).dtype == self._precision
 
     def _inputs(self, rows: torch.Tensor, view: int) -> torch.Tensor:
         """Images of the body, (B, C, H, W). Views are drawn batch by batch, each from a seed of its own."""
         if view == AS_IT_IS:
             return self._fetch(rows)[0]
-        with torch.random.fork_rng():
+        on_a_gpu = self._protocol.device == "cuda"
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_a_gpu else []):
             seed_generators(epoch_seed(self._protocol.seed, int(rows[0]), view), self._protocol.device)
             return self._fetch(rows, torch.full_like(rows, view))[0]
 
@@ -157,22 +173,19 @@ class PrefixFeatures:
     ) -> torch.Tensor:
         """Features of some rows of the inputs, (B, …), on the CPU."""
         with torch.autocast(self._protocol.device, torch.bfloat16, enabled=precision == torch.bfloat16):
-            return part(inputs.index_select(0, rows).to(self._protocol.device)).to(precision).cpu()
+            some = inputs.index_select(0, rows.to(inputs.device)).to(self._protocol.device)
+            return part(some).to(precision).cpu()
 
     def _on_device(self, part: nn.Module) -> nn.Module:
         return part if self._protocol.device == "cpu" else copy.deepcopy(part).to(self._protocol.device)
 
-    def _precision(self, view: int) -> torch.dtype:
-        """In which features are stored, or are to be stored."""
-        for precision in {compute_dtype(self._protocol), torch.float32}:
-            if found_array(self._name(self._place, view, precision)) is not None:
-                return precision
-        return self._fine_enough
-
     @cached_property
-    def _fine_enough(self) -> torch.dtype:
-        """The precision that is computed in, unless it is too coarse for this network: then float32."""
+    def _precision(self) -> torch.dtype:
+        """The one that is computed in, unless it is too coarse for this network: then float32."""
         precision = compute_dtype(self._protocol)
+        for found in (precision, torch.float32):
+            if found_array(self._name(self._place, AS_IT_IS, found)) is not None:
+                return found
         if precision == torch.float32:
             return precision
         prefix = self._on_device(self._frozen.part(None, self._place))
@@ -194,9 +207,14 @@ class PrefixFeatures:
         key = [*self._key, self._frozen.digest(place), place.name, str(precision)]
         if view != AS_IT_IS:
             augmentations = [f"{name}={getattr(self._config, name)}" for name in AUGMENTATIONS]
-            # They are drawn batch by batch.
-            key += [*augmentations, str(self._protocol.seed), str(BATCH[self._protocol.device]), str(view)]
+            drawn_by = [DRAWN, _version("kornia"), str(self._protocol.seed), str(BATCH[self._protocol.device])]
+            key += [*augmentations, *drawn_by, str(view)]
         return f"features-{content_digest(key)}"
+
+
+@cache
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:

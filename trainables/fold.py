@@ -178,6 +178,8 @@ class Fold:
     def _parts(self, images: int, parts: int) -> list[slice]:
         """A batch in equal parts, none larger than one of so many of a whole batch of `batch_size`; but rather one
         image more in a part than one alone, from which batch norm cannot learn."""
+        if parts == 1:
+            return [slice(0, images)]
         size = -(-self._config.batch_size // parts)
         parts = min(-(-images // size), max(1, images // min(size, 2)))
         ends = [images * part // parts for part in range(parts + 1)]

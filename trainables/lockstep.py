@@ -23,10 +23,10 @@ from torch import nn
 from datasets import ImageDataset, InputError
 from datasets.folds import Folds
 from datasets.pixels import pixels, pixels_key
-from datasets.stores import store_budget_bytes
+from datasets.stores import no_room_for
 from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
-from trainables.features import FrozenBody, PrefixFeatures, begun
+from trainables.features import IN_MEMORY_BYTES, FrozenBody, PrefixFeatures, begun
 from trainables.fold import Fold, compute_dtype
 from trainables.fused import FusedHeads, can_be_fused
 from trainables.images import Fetch, feature_fetch, pixel_fetch
@@ -140,13 +140,12 @@ class Lockstep:
         features = PrefixFeatures(
             frozen, config, self._protocol, self._pixel_fetch, self._pixels_key, len(self._dataset)
         )
-        size_gb, budget_gb = features.size_bytes / 1e9, store_budget_bytes() / 1e9
-        if size_gb > budget_gb:
-            self._notes.append(
-                f"{config.model}: features of {size_gb:.3g} GB exceed the store's {budget_gb:.3g} GB: trained whole; "
-                f"IMAGE_SEARCH_STORE_GB gives more"
-            )
-            return whole
+        if reason := no_room_for(features.size_bytes):
+            cannot = f"{config.model}: features of {features.size_bytes / 1e9:.3g} GB cannot be stored ({reason}): "
+            if features.size_bytes > IN_MEMORY_BYTES:
+                self._notes.append(f"{cannot}trained whole")
+                return whole
+            self._notes.append(f"{cannot}computed again by every trial")
         place = frozen.places[-1]
         return _Tail(
             frozen.tail,
@@ -166,9 +165,9 @@ class Lockstep:
         shares = layer_shares(body, self._fetch(torch.arange(1))[0].float(), self._config.body_rate)
         for fold in self._folds:
             fold.begin(self._phase, frozen, shares)
-        as_they_are = tail.cut is not None or not (self._config.augmented or self._config.mixup or self._config.cutmix)
+        drawn = self._config.augmented or self._config.mixup or self._config.cutmix
         self._fused = None
-        if as_they_are and can_be_fused(self._folds, self._config):
+        if (tail.cut or not drawn) and can_be_fused(self._folds, self._config):
             self._fused = FusedHeads(self._folds, self._config)
 
     @property
