@@ -262,7 +262,7 @@ class Lockstep:
         return {
             "epoch": self.epoch,
             "seconds": self.seconds,
-            "curve": self.curve,
+            "curve": json.dumps(self.curve),  # torch looks at every number of a list
             "best_epoch": self.best_epoch,
             "best_rank": self._best_rank,
             "parts": self._micro_batch.parts,
@@ -272,7 +272,7 @@ class Lockstep:
     def load(self, folder: Path) -> None:
         """Of a trial that had not finished."""
         state = torch.load(folder / "state.pt", map_location=self._protocol.device, weights_only=True)
-        self.epoch, self.seconds, self.curve = state["epoch"], state["seconds"], state["curve"]
+        self.epoch, self.seconds, self.curve = state["epoch"], state["seconds"], json.loads(state["curve"])
         self.best_epoch, self._best_rank = state["best_epoch"], tuple(state["best_rank"])
         self._micro_batch.parts = state["parts"]
         self._begin_phase()
