@@ -79,6 +79,10 @@ def main(
         int | None,
         typer.Option(help="Trials at a time; a cluster that grows from zero needs it.", rich_help_panel=MACHINE),
     ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile networks: for long trials of large ones.", rich_help_panel=MACHINE),
+    ] = False,
     cpus_per_trial: Annotated[int | None, typer.Option(rich_help_panel=MACHINE)] = None,
     gpus_per_trial: Annotated[
         str | None,

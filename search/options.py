@@ -69,6 +69,8 @@ class Options:
     concurrent: int | None = None
     """Trials at a time; None: as many as fit on what Ray has when the search begins."""
     cpus_per_trial: int | None = None
+    compile: bool = False
+    """Whether networks go through `torch.compile`: for long trials of large ones."""
     gpus_per_trial: float | str | None = None
     """A number, which may be a fraction, or `auto`: as many trials share a GPU as it has room for."""
 

@@ -74,6 +74,7 @@ class Plan:
             interpolation=self.interpolation,
             precision=self.experiment.precision,
             device="cuda" if device == "cuda" else "cpu",
+            compile=self.options.compile,
         )
 
 

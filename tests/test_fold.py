@@ -182,6 +182,26 @@ def test_smoothing_is_of_training_only():
     assert plain.curve[0]["train_loss"] != smoothed.curve[0]["train_loss"]
 
 
+# --- compiled networks
+
+
+def test_what_is_compiled_is_what_is_trained_and_the_same_in_results(monkeypatch):
+    given, calls = {"model": "tsouderos_cnn"}, []
+    plain = trained(**given)
+
+    def compiled(network):
+        return lambda images: calls.append(len(images)) or network(images)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    dataset = small_dataset(38)
+    protocol = small_protocol(max_epochs=2, metric="accuracy", compile=True)
+    one = Lockstep(small_config(**given), dataset, small_folds(dataset, 2), protocol)
+    while not one.finished:
+        one.advance()
+    assert one.curve == plain.curve
+    assert calls == 4 * [8, 8, 3]
+
+
 # --- memory that does not suffice
 
 

@@ -39,9 +39,9 @@ DRAWN = "1"
 IN_MEMORY_BYTES = 10**9
 """Features that are kept in memory where they cannot be stored; of more than that there are none."""
 CHECKED, TOLERANCE = 16, 0.2
-"""Features are kept in bfloat16 where those of so many images differ from float32's by less than this share of what they
-differ from each other: rounding is then less than 4 % of their variance. A trained network's differ by some hundredths;
-of a random one that hardly tells images apart, most of the difference may be rounding."""
+"""Features are kept in bfloat16 where those of so many images differ from float32's by less than this share of what
+they differ from each other: rounding is then less than 4 % of their variance. A trained network's differ by some
+hundredths; of a random one that hardly tells images apart, most of the difference may be rounding."""
 STORED_AS = {torch.bfloat16: np.int16, torch.float32: np.float32}
 """numpy has no bfloat16: its bits are stored."""
 

@@ -4,6 +4,7 @@ Shapes: B images of a batch, T targets, V validation images, P columns of predic
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -80,6 +81,9 @@ class Fold:
         self.phase = phase
         self._trained = self.network if frozen is None else Network(frozen, self.network.head)
         self._validated = kept if frozen is None else Network(frozen, kept.head)
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = self._trained
+        if self._protocol.compile and not self.only_head_learns:
+            self._forward = torch.compile(self._trained)
         shares = {f"body.{name}": share for name, share in layer_shares.items()}
         self.optimizer = optimizer(self._config, phase.learning_rate, self._trained.named_parameters(), shares)
         self._averaged: list[list[torch.Tensor]] = []
@@ -153,7 +157,7 @@ class Fold:
         total = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
         for part in self._parts(len(inputs), parts):
-            logits = self._logits(self._trained, inputs[part])
+            logits = self._logits(self._forward, inputs[part])
             losses_T = torch.zeros_like(self.shares)
             for counted, truth, weights_BT in labels:
                 losses_BT = self.objective.losses(logits, truth[part], self._config.label_smoothing)
@@ -168,7 +172,7 @@ class Fold:
         if self._averaged:
             get_ema_multi_avg_fn(average_share(self._config.ema, steps))(*self._averaged, None)
 
-    def _logits(self, network: Network, inputs: torch.Tensor) -> torch.Tensor:
+    def _logits(self, network: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         """float32. A head alone also computes in it: it is small, and to convert its weights each time takes longer."""
         if self.only_head_learns:
             return network(inputs.float())

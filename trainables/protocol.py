@@ -23,6 +23,8 @@ class Protocol:
     precision: Precision = "auto"
     """`auto`: bfloat16 where the hardware computes in it."""
     device: Literal["cpu", "cuda"] = "cpu"
+    compile: bool = False
+    """Whether what is trained of a network goes through `torch.compile` first, a minute for every shape."""
 
     @property
     def rungs(self) -> tuple[int, ...]:
