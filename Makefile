@@ -27,12 +27,11 @@ demo: setup ## Search on demonstration data: chest-film phantoms, 20 trials of 3
 digits: setup ## Search on real images that come with scikit-learn
 	$(BIN)/python -m search digits $(call again,digits) $(ARGS)
 
-# Two at a time; what starts Ray, which takes the whole machine, one after the other (tests/conftest.py).
 test: setup ## All tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: setup ## Tests, less those that take more than ten seconds each
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 check: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

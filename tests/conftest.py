@@ -10,15 +10,6 @@ from search.ray_session import set_environment
 set_environment(address=None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Ray stay together where several are made at a time, so that there is one Ray; they come first,
-    so that the others end beside them."""
-    for item in items:
-        if "ray_on_loopback" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store folder of the tests' own, for this process and those it starts."""

@@ -15,8 +15,6 @@ import datasets
 from search.__main__ import app
 from search.experiment import Interrupted
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 ROOT = Path(__file__).parent.parent
 
 

@@ -13,8 +13,6 @@ from datasets import InputError
 from search.options import Options
 from search.ray_session import ROOT, Share, _excludes, check_listening, share_of
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 def share(resources: dict[str, float], **options: object) -> Share:
     return share_of(Options(task="digits", **options), resources)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 START_S, SEARCH_S, STOP_S = 60, 240, 30
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(START_S + SEARCH_S + STOP_S + 30)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(START_S + SEARCH_S + STOP_S + 30)]
 
 
 def hold_cluster() -> None:

@@ -26,7 +26,7 @@ from tests.small import small_dataset
 
 ROOT = Path(__file__).parent.parent
 TRIALS = 5
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def command(results: Path, *more: str) -> list[str]:
