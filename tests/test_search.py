@@ -264,7 +264,6 @@ def test_a_search_without_any_score_says_why(tmp_path, ray_on_loopback, monkeypa
 A_SPACE = """
 from search_spaces import Experiment, Published, parts
 
-
 EXPERIMENT = Experiment(metric="balanced_accuracy", folds=2, trials=3, max_epochs=2)
 
 
