@@ -17,7 +17,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.result import AUTO_RESULT_KEYS
+from ray.tune.result import AUTO_RESULT_KEYS, SHOULD_CHECKPOINT
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -29,7 +29,7 @@ from analysis.results import last_checkpoint, trial_folder
 from analysis.words import configuration_words, metric_words, score_words, time_words
 from search.records import write_json
 
-RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, "trial_id"})
+RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, SHOULD_CHECKPOINT, "trial_id"})
 """What Ray adds to a report."""
 
 
@@ -74,31 +74,43 @@ def prune(folder: Path) -> None:
 
 
 class Recorder(tune.Callback):
-    """Appends every report to its trial's folder, and drops what only a running trial needs."""
+    """Appends every report to its trial's folder, adds to the curves with every checkpoint, and drops what only a
+    running trial needs."""
 
     def __init__(self, experiment: Path):
         self._experiment = experiment
+        self._curves: dict[int, list[dict[str, float]]] = {}
+        """By trial, of the epochs since its checkpoint: where a process dies, they come again."""
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        folder = trial_folder(self._experiment, result["number"])
-        _append(folder, {key: value for key, value in result.items() if key not in RAYS_OWN})
-        curve = result.get("curve", [])
-        for fold in sorted({entry["fold"] for entry in curve}):
-            _write_events(folder / f"fold{fold}", [entry for entry in curve if entry["fold"] == fold])
+        number = result["number"]
+        _append(
+            trial_folder(self._experiment, number), {key: value for key, value in result.items() if key not in RAYS_OWN}
+        )
+        self._curves.setdefault(number, []).extend(result.get("curve", []))
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
     ) -> None:
         """Keep the new one and the one before: after a power cut the new one may turn out not to be whole."""
+        number = trial.config["number"]
+        curve, folder = self._curves.pop(number, []), trial_folder(self._experiment, number)
+        for fold in sorted({entry["fold"] for entry in curve}):
+            _write_events(folder / f"fold{fold}", [entry for entry in curve if entry["fold"] == fold])
         newest, before = Path(checkpoint.path), trial.checkpoint
         for other in newest.parent.glob("checkpoint_*") if before is not None else ():
             if other not in (newest, Path(before.path)):
                 shutil.rmtree(other)
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A process died: the trial goes on from its last checkpoint."""
+        self._curves.pop(trial.config["number"], None)
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A process died, and died again each time that Ray started the trial once more."""
+        self._curves.pop(trial.config["number"], None)
         known = {key: trial.config[key] for key in ("number", "published", "params")}
         last = str(trial.get_error() or "its process died").strip().splitlines()[-1]
         _append(trial_folder(self._experiment, known["number"]), known | {"error": last, "epoch": 0, "done": True})

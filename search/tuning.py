@@ -75,8 +75,9 @@ def search_trials(plan: Plan, record: dict[str, Any], share: Share, console: Con
             storage_path=str(folder),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
-            # No `num_to_keep`: with it, Tune writes down all trials there have been, twice in three rungs.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False),
+            # And in between when a trial's report asks for it. No `num_to_keep`: with it, Tune writes down all trials
+            # there have been, twice in three rungs.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             callbacks=[Recorder(folder), Progress(console, metric, record["trials"], finished), Release()],
         ),
     )

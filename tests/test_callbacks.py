@@ -18,9 +18,20 @@ def reported(epoch, *, since):
     return {"number": 7, "epoch": epoch, "curve": curve, "pid": 1}
 
 
+def trial_of(number=7):
+    return SimpleNamespace(checkpoint=None, config={"number": number})
+
+
+def saved(folder):
+    return SimpleNamespace(path=str(folder / "checkpoint_000000"))
+
+
 def record(folder, *results):
+    """Each with a checkpoint."""
+    recorder = Recorder(folder)
     for result in results:
-        Recorder(folder).on_trial_result(0, [], None, result)
+        recorder.on_trial_result(0, [], trial_of(), result)
+        recorder.on_checkpoint(0, [], trial_of(), saved(folder))
     return folder / "trials" / "0007"
 
 
@@ -48,8 +59,21 @@ def test_half_a_file_of_curves_hides_nothing_of_the_others(tmp_path):
     assert {event.step for event in watched.Scalars("training/train_loss")} >= {3, 4}
 
 
+def test_curves_that_come_again_after_a_process_has_died_are_there_once(tmp_path):
+    recorder = Recorder(tmp_path)
+    for result in (reported(1, since=0), None, reported(1, since=0), reported(3, since=1)):
+        if result is None:
+            recorder.on_trial_recover(0, [], trial_of())
+        else:
+            recorder.on_trial_result(0, [], trial_of(), result)
+    recorder.on_checkpoint(0, [], trial_of(), saved(tmp_path))
+    seen = EventAccumulator(str(tmp_path / "trials" / "0007" / "fold0"))
+    seen.Reload()
+    assert [event.step for event in seen.Scalars("training/train_loss")] == [1, 2, 3]
+
+
 def test_the_newest_two_checkpoints_are_kept(tmp_path):
-    trial = SimpleNamespace(checkpoint=None)
+    trial = trial_of()
     (tmp_path / "checkpoint_kept").mkdir()
     kept = []
     for index in range(3):

@@ -89,6 +89,23 @@ def test_a_trial_goes_on_from_a_checkpoint_of_an_earlier_search(local, tmp_path)
     assert told(after.train()) == told(expected)
 
 
+def test_a_trial_asks_to_be_saved_where_much_would_be_lost_and_saving_takes_little_of_its_time(
+    local, monkeypatch, tmp_path
+):
+    from trainables import cross_validation
+
+    def asks(saved_after_s, saving_share):
+        monkeypatch.setattr(cross_validation, "SAVED_AFTER_S", saved_after_s)
+        monkeypatch.setattr(cross_validation, "SAVING_SHARE", saving_share)
+        return one.train()["should_checkpoint"]
+
+    one = local(configuration(), small_protocol(max_epochs=27))
+    assert not asks(saved_after_s=1000.0, saving_share=1.0), "nothing much would be lost"
+    assert asks(saved_after_s=0.0, saving_share=1.0)
+    one.save_checkpoint(str(tmp_path))
+    assert not asks(saved_after_s=0.0, saving_share=1e-9), "it would take most of its time"
+
+
 def test_long_steps_are_cut_so_that_little_can_be_lost(local, monkeypatch):
     from trainables import cross_validation
 

@@ -95,8 +95,9 @@ def check_resumed(results: Path, before: dict[int, list[dict]]) -> None:
     continued = [n for n, lines in before.items() if lines and not lines[-1]["done"]]
     assert continued
     for number in continued:
-        epochs = [report["epoch"] for report in after[number]]
-        assert epochs == sorted(set(epochs)), "a trial goes on from its last report"
+        epochs = [report["epoch"] for report in after[number][len(before[number]) :]]
+        assert epochs == sorted(set(epochs)), "a trial goes on from its last checkpoint"
+    assert any(after[n][len(before[n])]["epoch"] > 1 for n in continued), "one of them had been saved"
     study = optuna.load_study(study_name="digits", storage=f"sqlite:///{results / 'digits' / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * TRIALS
     for trial in study.trials:

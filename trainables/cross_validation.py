@@ -19,6 +19,7 @@ import ray
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 from ray.train._internal.storage import StorageContext
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from datasets import ImageDataset
 from datasets.folds import Folds
@@ -28,6 +29,9 @@ from trainables.protocol import Protocol
 if TYPE_CHECKING:  # imports torch, which takes seconds: the driver names this class only, and trains nothing
     from trainables.lockstep import Lockstep
 
+SAVED_AFTER_S, SAVING_SHARE = 1.0, 0.05
+"""A trial that goes on is saved at a rung where so much of it would be lost otherwise, and where saving has not taken
+more than this share of its time: it takes longer than a small trial's training. Every trial is saved at its end."""
 LONGEST_STEP_S = 60.0
 """A step ends after the epoch in which this time is over, even between rungs: so that much may be lost at most when a
 process dies. Schedulers decide at rungs only."""
@@ -41,11 +45,16 @@ class CrossValidation(tune.Trainable):
         self._dataset, self._folds, self._protocol = dataset, folds, protocol
         self._lockstep: Lockstep | None = None
         self._is_first = True
+        self._begin()
+
+    def _begin(self) -> None:
+        self._saved_at, self._saving_took = time.monotonic(), 0.0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         import torch
 
         self._lockstep = None
+        self._begin()
         gc.collect()
         if self._is_first:
             # All modules are imported now and stay. To look through them again takes longer than a small trial.
@@ -76,8 +85,10 @@ class CrossValidation(tune.Trainable):
                 self._protocol.metric: math.nan,
                 "done": True,
             }
+        unsaved = time.monotonic() - self._saved_at
         return {
             **report,
+            SHOULD_CHECKPOINT: unsaved >= max(SAVED_AFTER_S, self._saving_took / SAVING_SHARE),
             "number": self.config["number"],
             "published": self.config["published"],
             "params": self.config["params"],
@@ -99,8 +110,11 @@ class CrossValidation(tune.Trainable):
         return _TrainingResult(checkpoint, {"training_iteration": self.iteration})
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
+        began = time.monotonic()
         if self._lockstep is not None:  # None after an error
             self._lockstep.save(Path(checkpoint_dir))
+        self._saved_at = time.monotonic()
+        self._saving_took = self._saved_at - began
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
