@@ -12,10 +12,11 @@ import trainables.models
 from datasets import InputError
 from tests.small import small_config, small_dataset, small_folds, small_protocol, small_segmentation
 from trainables.config import TrialConfig
+from trainables.cutting import cut
 from trainables.lockstep import Lockstep
 from trainables.models import OPTIONS, build_body, options_of
 from trainables.models.residual import BasicBlock
-from trainables.network import Network, build_head, cut, frozen_body, network_size, parameter_counts, pristine_body
+from trainables.network import Network, build_head, frozen_body, network_size, parameter_counts, pristine_body
 
 OWN = sorted(file.stem for file in Path(trainables.models.__file__).parent.glob("[a-z]*.py"))
 DENSE = ("encoder_decoder", "unet")

@@ -5,8 +5,9 @@ import operator
 from dataclasses import dataclass, field
 from functools import cache
 
+import torch
 from torch import fx, nn
-from torch.fx.node import map_aggregate
+from torch.fx.node import Argument, map_aggregate
 
 from trainables.tracing import Untraceable, trace
 
@@ -69,15 +70,7 @@ def between(body: nn.Module, start: Place | None, end: Place | None) -> fx.Graph
     given = images if start is None else start.step
     result = whole.output_node().args[0] if end is None else end.step
 
-    needed: set[fx.Node] = set()
-    asked: list[fx.Node] = []
-    map_aggregate(result, lambda value: asked.append(value) if isinstance(value, fx.Node) else None)
-    while asked:
-        node = asked.pop()
-        if node not in needed and node not in (given, images):
-            needed.add(node)
-            asked += node.all_input_nodes
-
+    needed = _leading_to(result, {given, images})
     part = fx.Graph()
     features = part.placeholder("images" if start is None else "features")
     copies = {given: features, images: features}  # of the images only their number and device are asked for later
@@ -100,6 +93,37 @@ def cut(body: nn.Module, image_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Mo
     if not found:
         return None
     return between(body, None, found[-1]), between(body, found[-1], None), found[-1].name
+
+
+def steps_before(place: Place) -> list[fx.Node]:
+    """Those that what crosses there comes from, in the order of execution."""
+    needed = _leading_to(place.step, set())
+    return [node for node in place.step.graph.nodes if node in needed]
+
+
+def described(body: nn.Module, step: fx.Node) -> tuple[str, dict[str, torch.Tensor]]:
+    """What a step does, in words that are the same in every process, and its weights."""
+    target = step.target if isinstance(step.target, str) else fx.node._get_qualified_name(step.target)
+    words = f"{step.name} {step.op} {target} {step.args} {step.kwargs}"
+    if step.op == "call_module":
+        module = body.get_submodule(target)
+        return f"{words} {module}", module.state_dict()
+    if step.op == "get_attr":
+        return words, {"": operator.attrgetter(target)(body)}
+    return words, {}
+
+
+def _leading_to(result: Argument, given: set[fx.Node]) -> set[fx.Node]:
+    """The steps that a result comes from, up to what is given."""
+    needed: set[fx.Node] = set()
+    asked: list[fx.Node] = []
+    map_aggregate(result, lambda value: asked.append(value) if isinstance(value, fx.Node) else None)
+    while asked:
+        node = asked.pop()
+        if node not in needed and node not in given:
+            needed.add(node)
+            asked += node.all_input_nodes
+    return needed
 
 
 def _frozen_steps(body: nn.Module, graph: fx.Graph) -> dict[fx.Node, int]:

@@ -7,7 +7,6 @@ Shapes: N images of the data set.
 """
 
 import copy
-import hashlib
 import importlib.metadata
 import logging
 import math
@@ -16,17 +15,17 @@ from functools import cache, cached_property, lru_cache, partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from datasets import content_digest
 from datasets.stores import found_array, release, stored_array, waiting
 from trainables.config import AUGMENTATIONS, TrialConfig
-from trainables.cutting import Place, between, places
+from trainables.cutting import Place, between, described, places, steps_before
 from trainables.fold import autocast, compute_dtype
 from trainables.images import AS_IT_IS, Fetch, shared
 from trainables.memory import evaluated
 from trainables.models import OPTIONS
-from trainables.network import frozen_body
+from trainables.network import frozen_body, weights_digest
 from trainables.protocol import Protocol
 from trainables.seeding import epoch_seed, seed_generators
 
@@ -57,6 +56,7 @@ class FrozenBody:
         """Where it can be cut, at or before the first trained layer. None where nothing is frozen, or where it cannot
         be cut: then it is trained whole."""
         self._digests: dict[Place, str] = {}
+        self._steps: dict[fx.Node, str] = {}
 
     @property
     def is_partly_frozen(self) -> bool:
@@ -74,14 +74,15 @@ class FrozenBody:
     def digest(self, place: Place) -> str:
         """Of the weights before a place, and of what is done with them."""
         if place not in self._digests:
-            prefix = self.part(None, place)
-            weights = [f"{name} {self._of_weights[name]}" for name in prefix.state_dict()]
-            self._digests[place] = content_digest([str(prefix), *weights])
+            self._digests[place] = content_digest(map(self._of_step, steps_before(place)))
         return self._digests[place]
 
-    @cached_property
-    def _of_weights(self) -> dict[str, str]:
-        return {name: tensor_digest(tensor) for name, tensor in self.body.module.state_dict().items()}
+    def _of_step(self, step: fx.Node) -> str:
+        """Looked at once, however many places come after it."""
+        if step not in self._steps:
+            words, weights = described(self.body.module, step)
+            self._steps[step] = f"{words} {weights_digest(weights)}"
+        return self._steps[step]
 
 
 def begun(config: TrialConfig, channels: int, protocol: Protocol, head_only: bool) -> FrozenBody:
@@ -216,13 +217,6 @@ class PrefixFeatures:
 @cache
 def _version(package: str) -> str:
     return importlib.metadata.version(package)
-
-
-def tensor_digest(tensor: torch.Tensor) -> str:
-    """Of its shape, type and values."""
-    digest = hashlib.sha256(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _bits(features: torch.Tensor) -> np.ndarray:

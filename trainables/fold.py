@@ -3,7 +3,6 @@
 Shapes: B images of a batch, T targets, V validation images, P columns of predictions.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from trainables.config import TrialConfig
 from trainables.images import AS_IT_IS, EVALUATION_BATCH, Fetch
 from trainables.memory import Before, MicroBatch, evaluated
 from trainables.mixing import mixed
-from trainables.network import Network
+from trainables.network import Network, copied
 from trainables.objectives import Objective
 from trainables.optimisation import Phase, average_share, optimizer, set_learning_rate
 from trainables.protocol import Protocol
@@ -61,7 +60,7 @@ class Fold:
         self.device = protocol.device
         self.shares = torch.tensor(objective.shares, device=protocol.device)
         """What each target's loss counts, (T,)."""
-        self._average = copy.deepcopy(network) if config.ema else None
+        self._average = copied(network) if config.ema else None
         """What is validated and kept in place of the network."""
         self._index = index
         self._train_rows = torch.from_numpy(train_rows)

@@ -4,7 +4,6 @@ So a trial is scored by a whole cross-validation however early it is stopped, an
 curve, which is also how long to train on all images.
 """
 
-import copy
 import json
 import math
 import time
@@ -32,7 +31,7 @@ from trainables.fused import FusedHeads, can_be_fused
 from trainables.images import Fetch, feature_fetch, pixel_fetch
 from trainables.memory import MicroBatch
 from trainables.metrics import METRICS, check_metric, check_scorable
-from trainables.network import Network, build_head, parameter_counts
+from trainables.network import Network, build_head, copied, parameter_counts
 from trainables.objectives import objective
 from trainables.optimisation import Phase, layer_shares, phases, plateau_decays
 from trainables.protocol import Protocol
@@ -301,4 +300,4 @@ class Lockstep:
 
 def _copied(module: nn.Module) -> nn.Module:
     """What has nothing that could change is shared."""
-    return copy.deepcopy(module) if module.state_dict() else module
+    return copied(module) if module.state_dict() else module

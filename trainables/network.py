@@ -6,7 +6,7 @@ Shapes: B images of a batch, C channels, H height, W width, D features, K output
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from trainables.config import TrialConfig
-from trainables.cutting import cut as cut
 from trainables.dropout import Dropout
 from trainables.models import OPTIONS, Body, build_body, is_own
 from trainables.seeding import seed_generators
@@ -49,7 +48,7 @@ def pristine_body(config: TrialConfig, channels: int, weights: str, seed: int) -
     options = tuple((name, getattr(config, name)) for name in OPTIONS)
     of_config = (config.image_size_px, config.pooling, weights, options, config.defaults == "keras")
     body = _pristine_body(config.model, channels, *of_config, seed=seed)
-    return dataclasses.replace(body, module=copy.deepcopy(body.module))
+    return dataclasses.replace(body, module=copied(body.module))
 
 
 @lru_cache(maxsize=2)
@@ -174,10 +173,10 @@ def execution_order(body: nn.Module, inputs: torch.Tensor) -> list[nn.Module]:
     return list(order)
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Of every parameter and running statistic; sixteen hexadecimal digits."""
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """Of names, shapes, types and values; sixteen hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
+    for name, tensor in weights.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
@@ -187,6 +186,12 @@ def parameter_counts(network: nn.Module) -> tuple[int, int]:
     """Trainable and total."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """As `copy.deepcopy`, of whose time a third goes into a dozen empty dictionaries of hooks in each module."""
+    empty = [value for part in module.modules() for value in vars(part).values() if isinstance(value, dict)]
+    return copy.deepcopy(module, {id(value): type(value)() for value in empty if not value})
 
 
 def _all_frozen(parameters: Iterable[nn.Parameter]) -> bool:
