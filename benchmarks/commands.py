@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.measurement import used
+
 LOOK_EVERY_S = 0.2
 
 
@@ -32,16 +34,17 @@ def called(
     prints. Raises `RuntimeError` where it fails."""
     began, started = time.time(), time.perf_counter()
     private, mapped = 0, 0
-    cpu: dict[tuple[int, float], float] = {}
+    cpu: dict[psutil.Process, float] = {}
     with output.open("w") as file:
         process = psutil.Popen(
             command, env=os.environ | environment, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
         while process.poll() is None:
             look()
-            used = [memory for member in _family(process) if (memory := _used(member, cpu)) is not None]
-            private = max(private, sum(own for own, _ in used))
-            mapped = max([mapped, *(shared for _, shared in used)])
+            everybody = used(process)
+            private = max(private, sum(member.private_bytes for member in everybody))
+            mapped = max([mapped, *(member.mapped_bytes for member in everybody)])
+            cpu |= {member.process: member.cpu_s for member in everybody}
             try:
                 process.wait(LOOK_EVERY_S)
             except psutil.TimeoutExpired:
@@ -51,21 +54,3 @@ def called(
         told = "\n".join(output.read_text().splitlines()[-20:])
         raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}:\n{told}")
     return Called(seconds, sum(cpu.values()), private, mapped, began)
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _used(process: psutil.Process, cpu: dict[tuple[int, float], float]) -> tuple[int, int] | None:
-    """Private and shared bytes, and its processor time into `cpu`; None where it has just ended."""
-    try:
-        with process.oneshot():
-            memory, times = process.memory_info(), process.cpu_times()
-            cpu[process.pid, process.create_time()] = times.user + times.system
-            return memory.rss - memory.shared, memory.shared
-    except psutil.NoSuchProcess:
-        return None

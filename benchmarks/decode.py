@@ -23,7 +23,7 @@ from PIL import Image
 from torchvision import transforms
 
 import datasets
-from benchmarks.measurement import measured, record
+from benchmarks.measurement import measured, record, show
 from datasets.phantoms.chest import chest_film
 from datasets.pixels import pixels
 from datasets.remedies import remedied
@@ -98,8 +98,7 @@ def main() -> None:
         "ours_mapped_MB": by_us.mapped_bytes // 10**6,
         "difference_gray_values": f"{difference:.2f}",
     }
-    for name, value in row.items():
-        print(f"{name:<24}{value}")
+    show(row)
     if options.record:
         record("decode", row)
 

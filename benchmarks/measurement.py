@@ -1,5 +1,6 @@
 """What every benchmark needs: a side measured in a process of its own, and a row that says when and where."""
 
+import contextlib
 import datetime
 import json
 import multiprocessing
@@ -49,10 +50,9 @@ def _measure(sender: Connection, side: Callable[..., Any], arguments: tuple[Any,
 
     def watch() -> None:
         while not ended.wait(0.05):
-            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-            used = [memory for member in family if (memory := _memory(member)) is not None]
-            private.append(sum(resident - shared for resident, shared in used))
-            mapped.append(max(shared for _, shared in used))
+            everybody = used(psutil.Process())
+            private.append(sum(member.private_bytes for member in everybody))
+            mapped.append(max(member.mapped_bytes for member in everybody))
 
     watching = threading.Thread(target=watch, daemon=True)  # an error of the side ends the process
     watching.start()
@@ -64,13 +64,26 @@ def _measure(sender: Connection, side: Callable[..., Any], arguments: tuple[Any,
     sender.send((result, seconds, max(private), max(mapped)))
 
 
-def _memory(process: psutil.Process) -> tuple[int, int] | None:
-    """Resident and shared bytes; None where it has just ended."""
-    try:
-        memory = process.memory_info()
-    except psutil.NoSuchProcess:
-        return None
-    return memory.rss, memory.shared
+@dataclass(frozen=True)
+class Used:
+    """Of one process, until now."""
+
+    process: psutil.Process
+    private_bytes: int
+    mapped_bytes: int
+    cpu_s: float
+    """User and system time."""
+
+
+def used(process: psutil.Process) -> list[Used]:
+    """Of a process and all that it has started, as far as they have not just ended."""
+    found: list[Used] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for member in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess), member.oneshot():
+                memory, times = member.memory_info(), member.cpu_times()
+                found.append(Used(member, memory.rss - memory.shared, memory.shared, times.user + times.system))
+    return found
 
 
 def machine() -> str:
@@ -88,6 +101,12 @@ def record(name: str, row: dict[str, Any], note: str = "") -> None:
     cells = " | ".join(str(value) for value in (date, *row.values(), machine(), note))
     with (HERE / f"{name}.md").open("a") as file:
         file.write(f"| {cells} |\n")
+
+
+def show(row: dict[str, Any]) -> None:
+    """A figure a line."""
+    width = max(map(len, row)) + 2
+    print(*(f"{name:<{width}}{value}" for name, value in row.items()), "", sep="\n", flush=True)
 
 
 def _lines(file: str) -> list[str]:

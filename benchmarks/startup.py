@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.measurement import record
+from benchmarks.measurement import record, show, used
 
 ROOT = Path(__file__).parent.parent
 SEARCHES = {
@@ -58,9 +58,8 @@ def until_first_epoch(arguments: tuple[str, ...], store: Path) -> Started:
                 time.sleep(POLL_S)
             reported = time.time()
             trained_s = float(first["seconds"])
-            family = _family(process.pid)
-            cpu_s = sum(sum(member.cpu_times()[:2]) for member in family)
-            private = sum(memory.rss - memory.shared for memory in (member.memory_info() for member in family))
+            everybody = used(process)
+            cpu_s, private = (sum(getattr(each, name) for each in everybody) for name in ("cpu_s", "private_bytes"))
     return Started(reported - began - trained_s, cpu_s - trained_s, private)
 
 
@@ -80,9 +79,9 @@ def _command(arguments: tuple[str, ...], results: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _searching(arguments: tuple[str, ...], results: Path, store: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _searching(arguments: tuple[str, ...], results: Path, store: Path) -> Iterator[psutil.Popen]:
     """A search, ended with all its processes."""
-    process = subprocess.Popen(
+    process = psutil.Popen(
         _command(arguments, results),
         cwd=ROOT,
         env=os.environ | {"IMAGE_SEARCH_STORE": str(store)},
@@ -93,18 +92,12 @@ def _searching(arguments: tuple[str, ...], results: Path, store: Path) -> Iterat
     try:
         yield process
     finally:
-        family = _family(process.pid)
+        family = [member.process for member in used(process)]
         for member in reversed(family):
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         process.wait()
         psutil.wait_procs(family, timeout=10)
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    return []
 
 
 def _first_report(results: Path) -> dict[str, float] | None:
@@ -133,8 +126,7 @@ def main() -> None:
     for name, arguments in MISTAKES.items():
         seconds = [until_refused(arguments) for _ in range(options.times)]
         row[f"{name}_refused_s"] = round(statistics.median(seconds), 1)
-    for name, value in row.items():
-        print(f"{name:<24}{value}")
+    show(row)
     if options.record:
         record("startup", row)
 

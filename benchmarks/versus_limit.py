@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.comparison import FOLDS, IMAGE_SIZE_PX, Searched, Task, points, prepared, search, side_by_side
-from benchmarks.measurement import Measured, measured, record
+from benchmarks.measurement import Measured, measured, record, show
 from benchmarks.versus_ray_tune import SPACES, Size
 from trainables.config import TrialConfig
 from trainables.cutting import cut
@@ -200,7 +200,7 @@ def main() -> None:
             ours = search(task, name.replace(" ", "-"), options.precision)
             dtype = torch.bfloat16 if ours.precision == "bfloat16" else torch.float32
             compared = row(name, size, ours, measured(least, task, size.images, dtype))
-            print(*(f"{column:<16}{value}" for column, value in compared.items()), "", sep="\n", flush=True)
+            show(compared)
             if options.record:
                 record("versus_limit", compared, "quick" if options.quick else "")
 

@@ -32,7 +32,7 @@ from benchmarks.comparison import (
     side_by_side,
     trained,
 )
-from benchmarks.measurement import record
+from benchmarks.measurement import record, show
 
 BOTH = ("auto", "float32")
 """Ours as it comes, and in the precision of theirs."""
@@ -134,7 +134,7 @@ def main() -> None:
             if not folder.exists():
                 prepared(folder, size.images)
             for measured in compared(name, size, folder, options.workers):
-                print(*(f"{column:<22}{value}" for column, value in measured.items()), "", sep="\n", flush=True)
+                show(measured)
                 if options.record:
                     record("versus_ray_tune", measured, "quick" if options.quick else "")
 

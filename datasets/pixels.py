@@ -16,7 +16,7 @@ from PIL import Image
 
 from datasets.archives import touch
 from datasets.dataset import ImageDataset, content_digest, decoder_name
-from datasets.stores import NoRoomError, array_on_disk, opened, release, store_folder, stored_array
+from datasets.stores import NoRoomError, array_on_disk, found_array, release, stored_array
 
 Interpolation = Literal["bilinear", "bicubic"]
 """How images are resized: either filter takes in all that a pixel covers."""
@@ -55,10 +55,8 @@ def _pixels_of_whole(dataset: ImageDataset, size_px: int, interpolation: Interpo
     """The pixels of these images in the store of the data set that they are a part of, if there is one."""
     if dataset.part_of is None:
         return None
-    with contextlib.suppress(FileNotFoundError):
-        name = f"pixels-{dataset.name}-{_pixels_key(dataset.part_of, size_px, interpolation)}"
-        return _Rows(opened(store_folder() / f"{name}.npy"), dataset.table["found_row"].to_numpy())
-    return None
+    whole = found_array(f"pixels-{dataset.name}-{_pixels_key(dataset.part_of, size_px, interpolation)}")
+    return None if whole is None else _Rows(whole, dataset.table["found_row"].to_numpy())
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from datasets.folds import Folds
 from search.plan import Plan
 from search_spaces import Space
 from trainables.config import TrialConfig
+from trainables.models import OF_BODY
 from trainables.protocol import Protocol
 
 SPARE = 0.05
@@ -246,14 +247,10 @@ def _answered(space: Space, answers: dict[str, Any]) -> tuple[TrialConfig, dict[
     return TrialConfig.of(space(probe)), probe.asked
 
 
-_OF_BODY = ("model", "image_size_px", "pooling", "unfrozen_layers", "batch_norm", "width", "depth", "body_dropout")
-"""Fields of a configuration on which the memory that its body needs for an image hangs."""
-
-
 def _with_this_body(config: TrialConfig) -> TrialConfig:
-    """The same for all configurations with such a body: everything else is not theirs."""
-    kept = {name: getattr(config, name) for name in _OF_BODY} | {"body_dropout": 0.5 if config.body_dropout else 0.0}
-    return TrialConfig(learning_rate=1e-3, batch_size=2, **kept)
+    """The same for all configurations whose bodies need as much memory for an image: everything else is not theirs."""
+    kept = {name: getattr(config, name) for name in OF_BODY} | {"body_dropout": 0.5 if config.body_dropout else 0.0}
+    return TrialConfig(learning_rate=1e-3, batch_size=2, unfrozen_layers=config.unfrozen_layers, **kept)
 
 
 def _trained(config: TrialConfig) -> str:

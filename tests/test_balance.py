@@ -133,7 +133,7 @@ def test_of_several_targets_class_weights_know_each_and_sample_weights_the_combi
 
 def test_class_weights_are_normalised_within_the_batch_and_sample_weights_are_not():
     def mean(losses: torch.Tensor, weights: torch.Tensor, **given) -> float:
-        return ((losses * weights).sum(0) / divisor(small_config(**given), weights)).item()
+        return ((losses * weights).sum(0) / divisor(small_config(**given), weights, len(weights))).item()
 
     losses, weights = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [1.5]])
     assert mean(losses, weights, balance="class_weights") == pytest.approx(3.5 / 2)
@@ -223,9 +223,9 @@ def test_weights_go_to_the_device_once_an_epoch_and_fit_their_images(monkeypatch
     seen: list[torch.Tensor] = []
     original = fold_module.divisor
 
-    def watched(config, weights_BT):
+    def watched(config, weights_BT, images):
         seen.append(weights_BT)
-        return original(config, weights_BT)
+        return original(config, weights_BT, images)
 
     monkeypatch.setattr(fold_module, "divisor", watched)
     dataset = rare()

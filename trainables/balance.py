@@ -49,9 +49,10 @@ def loss_weights(config: TrialConfig, labels_NT: np.ndarray, train_rows: np.ndar
     return torch.from_numpy(weights)
 
 
-def divisor(config: TrialConfig, weights_BT: torch.Tensor) -> torch.Tensor | int:
-    """What the sum of a batch's weighted losses is divided by, for each target (T,) or for all alike."""
-    return weights_BT.sum(0) if config.balance == "class_weights" else len(weights_BT)
+def divisor(config: TrialConfig, weights_BT: torch.Tensor, images: torch.Tensor | int) -> torch.Tensor | int:
+    """What the sum of a batch's weighted losses is divided by, for each target (T,) or for all alike. Of many batches,
+    (…, B, T), with their numbers of images (…, 1), where they are filled up with weights of 0."""
+    return weights_BT.sum(-2) if config.balance == "class_weights" else images
 
 
 def epoch_order(

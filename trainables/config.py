@@ -211,6 +211,11 @@ class TrialConfig:
         """Whether any augmentation is asked for."""
         return any(getattr(self, name) for name in AUGMENTATIONS)
 
+    @property
+    def mixed(self) -> bool:
+        """Whether the images of a batch are mixed with each other."""
+        return bool(self.mixup or self.cutmix)
+
     @staticmethod
     def of(params: dict[str, Any]) -> "TrialConfig":
         """`TrialConfig(**params)`, with an `InputError` that suggests the nearest name for an unknown one."""

@@ -24,7 +24,7 @@ from trainables.cutting import Place, between, described, places, steps_before
 from trainables.fold import autocast, compute_dtype
 from trainables.images import AS_IT_IS, Fetch, shared
 from trainables.memory import evaluated
-from trainables.models import OPTIONS
+from trainables.models import OF_BODY, OPTIONS
 from trainables.network import frozen_body, weights_digest
 from trainables.protocol import Protocol
 from trainables.seeding import epoch_seed, seed_generators
@@ -87,7 +87,7 @@ class FrozenBody:
 
 def begun(config: TrialConfig, channels: int, protocol: Protocol, head_only: bool) -> FrozenBody:
     """What a configuration's trials begin with. head_only: all of the body is frozen."""
-    of_body = {name: getattr(config, name) for name in ("model", "image_size_px", "pooling", "defaults", *OPTIONS)}
+    of_body = {name: getattr(config, name) for name in OF_BODY}
     unfrozen_layers = 0 if head_only else config.unfrozen_layers
     bare = TrialConfig(**of_body, unfrozen_layers=unfrozen_layers, learning_rate=1.0, batch_size=1)
     return _begun(bare, channels, protocol.weights, protocol.seed)

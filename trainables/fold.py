@@ -152,7 +152,7 @@ class Fold:
 
         labels: what each labelling of the batch counts, its targets and their weights (B, T).
         """
-        divided_by = divisor(self._config, labels[0][2])
+        divided_by = divisor(self._config, labels[0][2], len(inputs))
         total = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
         for part in self._parts(len(inputs), parts):

@@ -91,7 +91,7 @@ def feature_fetch(features: Callable[[int], torch.Tensor], targets: np.ndarray, 
 
 def shared(array: np.ndarray) -> torch.Tensor:
     """The array as a tensor on the same memory, a map of a store for one: to be read only. `index_select` copies whole
-    rows, seven to thirteen times as fast as indexing by a tensor does."""
+    rows, five to twelve times as fast as indexing by a tensor does."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

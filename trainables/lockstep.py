@@ -127,10 +127,9 @@ class Lockstep:
     def _after_store(self, frozen: FrozenBody) -> _Tail:
         """What remains of a body after its frozen prefix, whose features are stored; the whole where that cannot be."""
         config = self._config
-        mixed = config.mixup or config.cutmix  # of pixels, in every batch anew
         drawn = config.augmented and (not config.views or self._objective.dense)  # masks would move with their images
         whole = _Tail(frozen.body.module, lambda: self._pixel_fetch)
-        if mixed or drawn:
+        if config.mixed or drawn:  # of pixels, in every batch anew
             return whole
         if not frozen.places:
             if frozen.is_partly_frozen:
@@ -164,7 +163,7 @@ class Lockstep:
         shares = layer_shares(body, self._fetch(torch.arange(1))[0].float(), self._config.body_rate)
         for fold in self._folds:
             fold.begin(self._phase, frozen, shares)
-        drawn = self._config.augmented or self._config.mixup or self._config.cutmix
+        drawn = self._config.augmented or self._config.mixed
         self._fused = None
         if (tail.cut or not drawn) and can_be_fused(self._folds, self._config):
             self._fused = FusedHeads(self._folds, self._config)

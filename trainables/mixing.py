@@ -15,7 +15,7 @@ from trainables.config import TrialConfig
 
 def mixed(config: TrialConfig, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, float]:
     """The images, mixed as the configuration asks, and the share that each has kept of itself; 1 where nothing is."""
-    if not config.mixup and not config.cutmix:
+    if not config.mixed:
         return images_BCHW, 1.0
     cuts = bool(config.cutmix) and (not config.mixup or bool(torch.rand(()) < 0.5))
     concentration = torch.tensor(float(config.cutmix if cuts else config.mixup))  # which may be given as a whole number

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +17,8 @@ from trainables.config import TrialConfig
 from trainables.dropout import Dropout
 from trainables.models import OPTIONS, Body, build_body, is_own
 from trainables.seeding import seed_generators
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class Network(nn.Module):
@@ -188,7 +190,7 @@ def parameter_counts(network: nn.Module) -> tuple[int, int]:
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copied(module: AnyModule) -> AnyModule:
     """As `copy.deepcopy`, of whose time a third goes into a dozen empty dictionaries of hooks in each module."""
     empty = [value for part in module.modules() for value in vars(part).values() if isinstance(value, dict)]
     return copy.deepcopy(module, {id(value): type(value)() for value in empty if not value})

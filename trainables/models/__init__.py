@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds; which models there are is asked withou
 
 OPTIONS = ("batch_norm", "width", "depth", "body_dropout", "activation", "pool_first")
 """Fields of `TrialConfig` that belong to bodies; at their defaults there they are as the model has them."""
+OF_BODY = ("model", "image_size_px", "pooling", "defaults", *OPTIONS)
+"""Fields of `TrialConfig` from which a body is built; `unfrozen_layers` is trained of it."""
 
 
 @dataclass(frozen=True)
