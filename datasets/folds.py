@@ -56,9 +56,10 @@ class Folds:
         return content_digest([repr(self.validated_in.shape), self.validated_in.astype("<i8").tobytes()])
 
     def table(self, dataset: ImageDataset) -> pl.DataFrame:
-        """One row per repeat and image, in the order of all predictions: image_id, every target, group, source where it
-        is known, repeat, and fold, which counts on from repeat to repeat."""
-        told = [column for column in dataset.table.columns if column.startswith("target_") or column == "source"]
+        """One row per repeat and image, in the order of all predictions: image_id, every target, group, source and
+        study where they are known, repeat, and fold, which counts on from repeat to repeat."""
+        known = ("source", "study")
+        told = [column for column in dataset.table.columns if column.startswith("target_") or column in known]
         images = dataset.table.select("image_id", "target", "group", *told)
         return pl.concat(
             images.with_columns(repeat=pl.lit(repeat, pl.Int64), fold=pl.Series(validated_in + repeat * self.k))

@@ -43,8 +43,8 @@ def trained(dataset=MULTITASK, max_epochs=2, **given) -> Lockstep:
             1 + 1 + 3,
             ("height:a", "height:b", "side:left", "side:right", "shade:light", "shade:grey", "shade:dark"),
         ),
-        (small_segmentation(), 1, ("dice", "iou", "log_loss")),
-        (small_segmentation(classes=3), 3, ("dice", "iou", "log_loss")),
+        (small_segmentation(), 1, ("dice", "iou", "log_loss", "area")),
+        (small_segmentation(classes=3), 3, ("dice", "iou", "log_loss", "area")),
     ],
 )
 def test_each_kind_has_its_outputs_and_columns(dataset, outputs, columns):

@@ -105,7 +105,7 @@ def test_masks_can_be_learned(classes, channels, guessing, tmp_path):
     assert set(report["folds"]) == {"dice", "iou", "log_loss"}
     lockstep.save(tmp_path)
     predictions = pl.read_parquet(tmp_path / "predictions.parquet")
-    assert (predictions.columns, predictions.height) == (["dice", "iou", "log_loss"], len(dataset))
+    assert (predictions.columns, predictions.height) == (["dice", "iou", "log_loss", "area"], len(dataset))
     per_fold = [predictions["dice"].to_numpy()[rows].mean() for _, rows in small_folds(dataset, 2)]
     assert report["folds"]["dice"] == pytest.approx(per_fold)
 

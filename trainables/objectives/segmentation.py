@@ -35,7 +35,7 @@ class Segmentation:
     """Of a pixel, with the background."""
     dense: bool = True
     shares: tuple[float, ...] = (1.0,)
-    columns: tuple[str, ...] = OF_MASKS
+    columns: tuple[str, ...] = (*OF_MASKS, "area")
     metrics: tuple[str, ...] = OF_MASKS
 
     @property
@@ -59,7 +59,8 @@ class Segmentation:
         return (_log_loss(logits, targets) + 1 - soft_dice_BF.mean(1))[:, None]
 
     def predictions(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """`dice` and `iou` of each image, means over its foreground classes, and `log_loss`, the mean over its pixels.
+        """`dice` and `iou` of each image, means over its foreground classes, `log_loss`, the mean over its pixels, and
+        `area`, the share of them that is foreground in truth.
 
         A class that is neither in the mask nor predicted does not count; where that is so of all, both scores are 1.
         """
@@ -72,11 +73,12 @@ class Segmentation:
         for of_classes_BF in (2 * overlap_BF / sizes_BF, overlap_BF / (sizes_BF - overlap_BF)):
             mean_B = of_classes_BF.where(there_BF, 0).sum(1) / there_BF.sum(1)
             of_images.append(mean_B.where(there_BF.any(1), 1))
-        return torch.stack([*of_images, _log_loss(logits, targets)], dim=1)
+        return torch.stack([*of_images, _log_loss(logits, targets), truth_BFHW.sum(1).mean((1, 2))], dim=1)
 
     def scores(self, rows: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
         """Means over images."""
-        return dict(zip(self.metrics, predictions.mean(0, dtype=np.float64).tolist(), strict=True))
+        means = predictions[:, : len(self.metrics)].mean(0, dtype=np.float64)
+        return dict(zip(self.metrics, means.tolist(), strict=True))
 
     def _foreground(self, classes_BHW: torch.Tensor) -> torch.Tensor:
         """1.0 where a pixel is of a foreground class, (B, F, H, W)."""
