@@ -1,5 +1,5 @@
-"""Ctrl-C while `python -m datasets` or `python -m search` starts: one line, where Python would print the middle of an
-import.
+"""Ctrl-C while `python -m datasets`, `search` or one of `search.…` starts: one line, where Python would print the middle
+of an import.
 
 The package imports this before anything large: numpy and polars take most of the first second, and an exception in the
 midst of them is not always a KeyboardInterrupt.
@@ -26,7 +26,9 @@ def started() -> None:
 # While `-m` looks for its module, this is its argv[0]. Where Ctrl-C is ignored, as under nohup, it stays so.
 if (
     sys.argv[:1] == ["-m"]
-    and any(before == "-m" and name in ("datasets", "search") for before, name in pairwise(sys.orig_argv))
+    and any(
+        before == "-m" and name.partition(".")[0] in ("datasets", "search") for before, name in pairwise(sys.orig_argv)
+    )
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     signal.signal(signal.SIGINT, _leave)

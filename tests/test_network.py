@@ -318,3 +318,10 @@ def test_unknown_models_and_images_that_vanish_are_refused():
     with pytest.raises(InputError, match="at least 70"):
         build_body("svendsen_cnn", 3, 69, "avg", "none")
     assert build_body("svendsen_cnn", 3, 70, "avg", "none").module(torch.zeros(1, 3, 70, 70)).shape == (1, 128)
+
+
+def test_a_network_of_which_nothing_is_trained_stays_as_it_is():
+    frozen = network(small_config(**MOBILENET, unfrozen_layers=0))
+    frozen.requires_grad_(False)
+    frozen.train()
+    assert not any(layer.training for layer in frozen.body.modules())

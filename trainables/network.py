@@ -38,6 +38,8 @@ class Network(nn.Module):
         stored statistics."""
         super().train(mode)
         for module in self.modules():
+            if module is self:
+                continue
             if _all_frozen(module.parameters()):
                 module.eval()  # with its dropout and its batch norm without parameters
             elif _all_frozen(module.parameters(recurse=False)):
