@@ -1,5 +1,5 @@
-"""Ctrl-C while `python -m datasets`, `search` or one of `search.…` starts: one line, where Python would print the middle
-of an import.
+"""Ctrl-C while `python -m datasets`, `search` or `search.…` starts: one line, where Python would print the middle of an
+import.
 
 The package imports this before anything large: numpy and polars take most of the first second, and an exception in the
 midst of them is not always a KeyboardInterrupt.
