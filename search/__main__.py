@@ -83,6 +83,10 @@ def main(
         bool,
         typer.Option("--compile", help="Compile networks: for long trials of large ones.", rich_help_panel=MACHINE),
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain/--no-explain", help="At the end, look at what the best networks look at; keep them."),
+    ] = True,
     cpus_per_trial: Annotated[int | None, typer.Option(rich_help_panel=MACHINE)] = None,
     gpus_per_trial: Annotated[
         str | None,

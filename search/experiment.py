@@ -95,6 +95,8 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
         else:
             with contextlib.suppress(KeyboardInterrupt):  # the second Ctrl-C; Ray turns the first into an orderly end
                 complete = search_on(record)
+        if complete and chosen.explain:
+            _explain(plan, console)
         page = analysis.write_report(folder)
     if not complete:
         command = record["sessions"][0]["command"]
@@ -108,6 +110,21 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
         )
     _conclude(folder, page, console)
     return result
+
+
+def _explain(plan: Plan, console: Console) -> None:
+    """Writes `best/`, unless it is the best trial's already."""
+    from search.explain import explain_winner, explained
+    from search.reopened import Reopened
+
+    found = Reopened.of_plan(plan)
+    winner = analysis.best(analysis.trials(plan.options.folder), METRICS[plan.experiment.metric])
+    if winner is None or explained(found.results.folder) == winner["number"]:
+        return
+    with console.status("looking at the best trial") as status:
+        failure = explain_winner(found, say=status.update)
+    if failure:
+        console.print(failure, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -71,6 +71,8 @@ class Options:
     cpus_per_trial: int | None = None
     compile: bool = False
     """Whether networks go through `torch.compile`: for long trials of large ones."""
+    explain: bool = True
+    """Whether the search ends with what the best trial's networks look at, and keeps them in `best/`."""
     gpus_per_trial: float | str | None = None
     """A number, which may be a fraction, or `auto`: as many trials share a GPU as it has room for."""
 

@@ -32,15 +32,12 @@ from search.spaces import (
 )
 from search_spaces import Experiment, Published, Space
 from trainables.metrics import check_metric, check_scorable
-from trainables.models import OPTIONS, is_own
+from trainables.models import OF_BODY, is_own
 from trainables.protocol import Protocol
 from trainables.weights import shipped
 
 Progress = Callable[[int, int], None]
 """Called with the images that were decoded and all that there are."""
-
-OF_BODIES = frozenset({"model", "image_size_px", "pooling", *OPTIONS})
-"""Fields of `TrialConfig` that not every body takes as they are."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,8 @@ class Plan:
     experiment: Experiment
     dataset: ImageDataset
     """The development images: all that a search ever sees."""
+    test: ImageDataset
+    """The test split, for the winner alone; of length 0 where there is none."""
     splits: dict[Split, int]
     """Images of each part, after remedies."""
     folds: Folds
@@ -93,7 +92,7 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     check_known(drop)
     check_searchable(found.part("development"))  # before anything is fetched or decoded
     if space.overriding or options.space is not None:  # else all values are the task's own, which tests have built
-        _check_possible(space, found, bodies=options.space is not None or not OF_BODIES.isdisjoint(space.overriding))
+        _check_possible(space, found, bodies=options.space is not None or not set(OF_BODY).isdisjoint(space.overriding))
     weights = _weights(options, space, found)
     interpolation = _interpolation(space, weights)
     # The smallest: a larger one, if there is any, may be decoded again.
@@ -114,6 +113,7 @@ def make_plan(options: Options, progress: Progress | None = None) -> Plan:
         title=datasets.task(options.task).TITLE,
         experiment=experiment,
         dataset=development,
+        test=dataset.part("test"),
         splits=dataset.splits,
         folds=folds,
         space=space,

@@ -23,7 +23,7 @@ from typing import Any
 import filelock
 
 from analysis import Results
-from datasets import InputError
+from datasets import InputError, Request
 from datasets.findings import Finding
 from search.plan import Plan
 from search.ray_session import ROOT
@@ -50,6 +50,13 @@ SAME_ON_RESUME = (
 SAME_DATA_ON_RESUME = ("drop", "like", "pool", "plant", "repeats", "leave_source_out")
 
 PACKAGES = ("ray", "torch", "torchvision", "timm", "optuna", "polars", "scikit-learn", "kornia")
+
+
+def request_record(request: Request) -> dict[str, Any]:
+    """By what the same images are found again, from any folder: see `search.reopened`."""
+    told = dataclasses.asdict(request)
+    paths = {name: str(told[name].absolute()) for name in ("root", "table") if told[name] is not None}
+    return told | paths | {"plant": list(request.plant)}
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -102,6 +109,7 @@ def make_record(plan: Plan) -> dict[str, Any]:
         "trials": trials,
         "published": published,
         "sessions": before["sessions"] + record["sessions"],
+        "request": record["request"],  # the images may have moved
     }
 
 
@@ -174,6 +182,7 @@ def _record(plan: Plan) -> dict[str, Any]:
         "space_digest": None if options.space is None else space_digest(options.space),
         "only": [entry.name for entry in plan.published] if options.published_only else None,
         "published": [published_record(entry) for entry in plan.published],
+        "request": {**request_record(options.request), "interpolation": plan.interpolation},
         "data": {
             "images": len(dataset),
             "classes": list(dataset.classes),
