@@ -1,16 +1,19 @@
-"""The report of a finished, interrupted or running search. python -m analysis covid"""
+"""The report of a finished, interrupted or running search, or several beside each other. python -m analysis covid"""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from analysis.report import write_report
+from analysis.compare import compare, write_comparison
+from analysis.files import figure_formats, write_figures
+from analysis.report import REPORT_FILES, write_report
 from analysis.results import Results
+from analysis.serve import serve
 from analysis.summary import summary
-from analysis.terminal import best_trials_table, published_table
+from analysis.terminal import best_trials_table, comparison_tables, headline, published_table
 from analysis.trials import trials
 from datasets import InputError
 
@@ -19,33 +22,89 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    name: Annotated[str, typer.Argument(help="An experiment below the results folder, or the path of its folder.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="Experiments below the results folder, or paths; several are compared."),
+    ],
     results: Annotated[Path, typer.Option(help="Where the experiments are.")] = Path("results"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures of the report as JSON, and write nothing.")
     ] = False,
+    figures: Annotated[
+        str | None,
+        typer.Option(metavar="svg,png,pdf", help="Write the figures as files too; needs Chrome or Chromium."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What several experiments are compared by; else what all of them searched by.")
+    ] = None,
+    serve_page: Annotated[bool, typer.Option("--serve", help="Serve the page on this machine until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of --serve; 0 takes a free one.")] = 0,
 ) -> None:
-    """Print the best trials of an experiment and write its report."""
-    folder = results / name
-    if not (folder / "experiment.json").exists() and (Path(name) / "experiment.json").exists():
-        folder = Path(name)
+    """Print the best trials of an experiment and write its report; of several experiments a comparison."""
+    folders = [_folder(name, results) for name in dict.fromkeys(names)]
+    console = Console()
     try:
-        if as_json:
-            typer.echo(json.dumps(summary(folder), indent=2, ensure_ascii=False, allow_nan=False))
-            return
-        report = write_report(folder)
+        formats = figure_formats(figures) if figures is not None else []
+        if len(folders) > 1:
+            if formats:
+                raise InputError("--figures is of one experiment: name one")
+            files = _compared(folders, metric, as_json, console)
+        else:
+            if metric is not None:
+                raise InputError("--metric is for comparing several experiments; one is told by what it searched by")
+            files = _reported(folders[0], as_json, formats, console)
+        if serve_page and files:
+            serve(files, port, lambda address: console.print(f"Serving {address} until Ctrl-C", highlight=False))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    experiment = Results.open(folder).experiment
-    console = Console()
+
+
+def _folder(name: str, results: Path) -> Path:
+    folder = results / name
+    here = Path(name)
+    return here if not (folder / "experiment.json").exists() and (here / "experiment.json").exists() else folder
+
+
+def _reported(folder: Path, as_json: bool, formats: list[str], console: Console) -> list[Path]:
+    """Prints the report of one experiment, and returns its files, the page first."""
+    if as_json:
+        _echo_json(summary(folder))
+        return []
+    report = write_report(folder)
+    told, experiment = json.loads((folder / "summary.json").read_text()), Results.open(folder).experiment
     if experiment["demonstration"]:
         console.print("DEMONSTRATION DATA: drawn by a program; the scores say nothing about patients.", style="yellow")
+    console.print(headline(told))
     console.print(best_trials_table(trials(folder), experiment))
-    if (published := published_table(summary(folder))) is not None:
+    if (published := published_table(told)) is not None:
         console.print()
         console.print(published)
     console.print(f"\nReport: {report}", soft_wrap=True, markup=False, highlight=False)
+    if formats:
+        written, missing = write_figures(folder, formats)
+        console.print(f"Figures: {len(written)} files in {folder / 'figures'}", soft_wrap=True, highlight=False)
+        for name, reason in missing.items():
+            console.print(f"No {name}: {reason}", soft_wrap=True, markup=False, highlight=False)
+    return [folder / name for name in REPORT_FILES]
+
+
+def _compared(folders: list[Path], metric: str | None, as_json: bool, console: Console) -> list[Path]:
+    """Prints a comparison, and returns its page."""
+    compared = compare(folders, metric)
+    if as_json:
+        _echo_json(compared)
+        return []
+    page = write_comparison(compared, folders[0].parent)
+    for table in comparison_tables(compared):
+        console.print(table)
+        console.print()
+    console.print(f"Comparison: {page}", soft_wrap=True, markup=False, highlight=False)
+    return [page]
+
+
+def _echo_json(told: dict[str, Any]) -> None:
+    typer.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 if __name__ == "__main__":

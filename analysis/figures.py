@@ -1,13 +1,17 @@
 """The figures of the search, by plotly: one function each. Those of predictions are in `prediction_figures.py`."""
 
+from typing import Any
+
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from analysis.budget import by_rung
 from analysis.importance import importances
 from analysis.looks import BLUE, GREY, THIN, VERMILLION, plain, styled
 from analysis.results import Results, Unavailable
-from analysis.words import metric_words, score_words
+from analysis.words import metric_words, time_words
 
 TRAINING_LOSS = {
     "segmentation": "log loss plus one minus soft Dice",
@@ -29,6 +33,13 @@ HARDENED_LOSS = {
     "ema": "of weights before they are averaged",
 }
 """Of a parameter that is switched on, where the loss in training is not that of what is validated."""
+
+MARKERS: dict[str, dict[str, Any]] = {
+    "finished": {"symbol": "circle", "color": BLUE, "size": 8},
+    "stopped": {"symbol": "circle-open", "color": GREY, "size": 7, "line": {"width": 1.5}},
+    "running": {"symbol": "triangle-up-open", "color": GREY, "size": 9},
+}
+"""Of a trial with a score, by its state."""
 
 
 def learning_curves(results: Results, number: int, best_epoch: int) -> go.Figure:
@@ -93,20 +104,15 @@ def optimization_history(results: Results, trials: pl.DataFrame) -> go.Figure:
     until = [*scored["number"], trials["number"].max()]
     figure = go.Figure()
     figure.add_scatter(
-        x=until,
-        y=[*best, best[-1]],
+        x=_compact(until),
+        y=_compact([*best, best[-1]]),
         name="best so far",
         mode="lines",
         line={"color": BLUE, "width": 2, "shape": "hv"},
         hovertemplate="best so far: %{y:.3f}<extra></extra>",
     )
-    looks = {
-        "finished": {"symbol": "circle", "color": BLUE, "size": 8},
-        "stopped": {"symbol": "circle-open", "color": GREY, "size": 7, "line": {"width": 1.5}},
-        "running": {"symbol": "triangle-up-open", "color": GREY, "size": 9},
-    }
     searched = scored.filter(pl.col("published").is_null())
-    for state, marker in looks.items():
+    for state, marker in MARKERS.items():
         _points(figure, searched.filter(pl.col("state") == state), state, marker)
     published = scored.filter(pl.col("published").is_not_null())
     for letter, row in zip(_letters(published.height), published.iter_slices(1), strict=True):
@@ -128,6 +134,44 @@ def optimization_history(results: Results, trials: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(title_text="trial")
     figure.update_layout(yaxis={"title": {"text": f"{metric}, mean over folds"}})
     return styled(figure, height=430 + 11 * published.height)
+
+
+def budget_by_rung(results: Results, trials: pl.DataFrame) -> go.Figure:
+    """Seconds that were trained towards each rung: of trials that went on to their ends, and of the others."""
+    rungs = by_rung(results, trials)
+    if not rungs["seconds"].sum():
+        raise Unavailable("No trial has reported how long it took.")
+    figure = go.Figure()
+    parts = {
+        "trials stopped or failed, here or later": (rungs["ended"], GREY),
+        "finished or running": (rungs["seconds"] - rungs["ended"], BLUE),
+    }
+    words = [f"epoch {epoch} " for epoch in rungs["epoch"]]
+    reached = rungs["trials"].to_list()
+    for name, (seconds, colour) in reversed(parts.items()):
+        figure.add_bar(
+            y=words,
+            x=seconds.to_list(),
+            orientation="h",
+            name=name,
+            marker={"color": colour},
+            text=[time_words(value) for value in seconds],
+            customdata=reached,
+            hovertemplate=f"%{{y}}: %{{text}}, {name}<br>reached by %{{customdata}} trials<extra></extra>",
+            textposition="none",
+        )
+    totals = [
+        f" {time_words(seconds)}, {count:,} trial{'s' * (count != 1)}"
+        for seconds, count in rungs.select("seconds", "trials").iter_rows()
+    ]
+    figure.add_scatter(
+        y=words, x=rungs["seconds"].to_list(), mode="text", text=totals, textposition="middle right",
+        cliponaxis=False, hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    longest = float(rungs["seconds"].max())  # type: ignore[arg-type]
+    figure.update_xaxes(title_text="seconds of training, all trials", range=[0, longest * 1.45])
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return styled(figure, height=150 + 34 * rungs.height).update_layout(barmode="stack", bargap=0.35)
 
 
 def parameter_importances(results: Results, trials: pl.DataFrame) -> go.Figure:
@@ -164,18 +208,25 @@ def _training(results: Results, number: int) -> str:
 def _points(figure: go.Figure, rows: pl.DataFrame, name: str, marker: dict[str, object], letter: str = "") -> None:
     if rows.is_empty():
         return
-    words = [score_words(mean, std) for mean, std in rows.select("score", "score_std").iter_rows()]
+    known = rows["score_std"].null_count() == 0
+    spread = "%{customdata:.3f}" if known else "unknown"
     figure.add_scatter(
-        x=rows["number"],
-        y=rows["score"],
+        x=_compact(rows["number"]),
+        y=_compact(rows["score"]),
         name=name,
         marker=marker,
         mode="markers+text" if letter else "markers",
-        text=[letter] * rows.height,
+        text=[letter] * rows.height if letter else None,
         textposition="top center",
-        customdata=words,
-        hovertemplate=f"trial %{{x}}, {name}<br>%{{customdata}}<extra></extra>",
+        customdata=_compact(rows["score_std"]) if known else None,
+        hovertemplate=f"trial %{{x}}, {name}<br>%{{y:.3f}} ± {spread}<extra></extra>",
     )
+
+
+def _compact(numbers: Any) -> np.ndarray:
+    """Four bytes each or fewer, which plotly packs: the text of ten thousand trials would be a megabyte."""
+    packed = np.asarray(numbers)
+    return packed if packed.dtype.kind == "i" else packed.astype(np.float32)
 
 
 def _letters(count: int) -> list[str]:

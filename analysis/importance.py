@@ -1,29 +1,36 @@
 """Which parameters mattered: PED-ANOVA (Watanabe et al. 2023, https://arxiv.org/abs/2304.10255), by Optuna."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import optuna
 import polars as pl
-from optuna.distributions import BaseDistribution
 
+from analysis.experiment import Mode
 from analysis.results import Results, Unavailable
+from analysis.searched import Stamp, Suggested, read, stamp, suggested
 from analysis.trials import ranked
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 FEWEST = 4
 """Scored trials below which nothing is said."""
 TOP = 5
 """Trials that should stand on the good side of the comparison, as Optuna advises for PED-ANOVA."""
 
+ASKED = 10
+"""Trials that must have been asked for a parameter, if not all were: what two or three tell is chance, and may be as
+large as what matters."""
+
 
 @dataclass(frozen=True)
 class Importances:
     share: dict[str, float]
-    """Of each searched parameter; most important first, sum 1."""
+    """Of each searched parameter that at least `ASKED` trials were asked; most important first, sum 1."""
     trials: int
     """Trials that were compared."""
     top_share: float
@@ -42,22 +49,30 @@ def importances(results: Results, trials: pl.DataFrame) -> Importances:
         raise Unavailable(f"{_count(len(scores))} scored: importances need at least {FEWEST}.")
     if len(set(scores.values())) == 1:
         raise Unavailable("All trials have the same score: nothing separates good from bad.")
-    suggested = _suggested(results)
-    with _quiet():
-        study = optuna.create_study(direction="maximize" if results.experiment["mode"] == "max" else "minimize")
-    for number in sorted(scores.keys() & suggested.keys()):
-        params, distributions = suggested[number]
-        try:
-            study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=scores[number]))
-        except ValueError:
-            continue  # a published configuration outside of what is searched: no point of the space
-    added = study.get_trials(deepcopy=False)
-    if len(added) < FEWEST:
-        raise Unavailable(f"{_count(len(added))} scored inside the search space: importances need {FEWEST}.")
-    names = sorted({name for trial in added for name in trial.params})
-    if not any(len({repr(trial.params.get(name)) for trial in added}) > 1 for name in names):
+    known = suggested(results)
+    scores_of = tuple((number, scores[number]) for number in sorted(scores.keys() & known.keys()))
+    file, experiment = (results.folder / "study.db").absolute(), results.experiment
+    return _importances(file, experiment["name"], experiment["mode"], scores_of, stamp(file))
+
+
+@lru_cache(maxsize=2)
+def _importances(
+    file: Path, name: str, mode: Mode, scores: tuple[tuple[int, float], ...], changed: Stamp
+) -> Importances:
+    """A report asks several times for the same; `changed` tells when it is not the same any more."""
+    import optuna
+
+    known = read(file, name, changed)
+    assert known is not None
+    scores = tuple((number, score) for number, score in scores if _is_of_the_space(known[number]))
+    if len(scores) < FEWEST:
+        raise Unavailable(f"{_count(len(scores))} scored inside the search space: importances need {FEWEST}.")
+    study = _study({number: known[number] for number, _ in scores}, dict(scores), mode)
+    asked = Counter(parameter for number, _ in scores for parameter in known[number])
+    names = sorted(name for name, trials in asked.items() if trials >= min(ASKED, len(scores)))
+    if not any(len({known[number].get(parameter) for number, _ in scores}) > 1 for parameter in names):
         raise Unavailable("All trials have the same configuration: no parameter varies.")
-    top_share = min(0.5, max(0.1, TOP / len(added)))
+    top_share = min(0.5, max(0.1, TOP / len(scores)))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top_share)
     with warnings.catch_warnings():
         # Rare branches of the space have few trials; the report says how many there are.
@@ -66,41 +81,45 @@ def importances(results: Results, trials: pl.DataFrame) -> Importances:
     if not any(shares.values()):
         raise Unavailable("No parameter separates the good trials from the others.")
     ordered = dict(sorted(shares.items(), key=lambda share: (-share[1], share[0])))
-    return Importances(ordered, len(added), top_share)
+    return Importances(ordered, len(scores), top_share)
 
 
-def _suggested(results: Results) -> dict[int, tuple[dict[str, Any], dict[str, BaseDistribution]]]:
-    """Per trial what the searcher suggested, and from which distributions; the database is only read."""
-    file = results.folder / "study.db"
-    if not file.is_file():
-        raise Unavailable("There is no study.db, so what was searched is not known.")
-    storage = None
-    try:
-        with _quiet():
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///file:{quote(str(file.absolute()))}?mode=ro&uri=true", skip_table_creation=True
-            )
-            study = optuna.load_study(study_name=results.experiment["name"], storage=storage)
-            return {trial.number: (trial.params, trial.distributions) for trial in study.get_trials(deepcopy=False)}
-    except KeyError:
-        raise Unavailable(f"study.db holds no study named {results.experiment['name']!r}.") from None
-    except (RuntimeError, optuna.exceptions.OptunaError) as error:
-        raise Unavailable(f"study.db cannot be read: {str(error).splitlines()[0]}") from None
-    finally:
-        if storage is not None:
-            storage.remove_session()
-            storage.engine.dispose()
+def _study(known: dict[int, Suggested], scores: dict[int, float], mode: Mode) -> "Study":
+    """A study in memory that holds these trials as they are: `Study.add_trial` takes a millisecond to copy each."""
+    import optuna
 
+    trials = [
+        optuna.trial.FrozenTrial(
+            number=place,
+            trial_id=place,
+            state=optuna.trial.TrialState.COMPLETE,
+            value=scores[number],
+            datetime_start=None,
+            datetime_complete=None,
+            params={name: of.to_external_repr(value) for name, (value, of) in of_trial.items()},
+            distributions={name: of for name, (_, of) in of_trial.items()},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        for place, (number, of_trial) in enumerate(known.items())
+    ]
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna announces every study that it opens."""
+    class Given(optuna.storages.InMemoryStorage):
+        def get_all_trials(self, *_: Any, **__: Any) -> list[optuna.trial.FrozenTrial]:
+            return trials
+
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every study
     try:
-        yield
+        return optuna.create_study(storage=Given(), direction="maximize" if mode == "max" else "minimize")
     finally:
         optuna.logging.set_verbosity(verbosity)
+
+
+def _is_of_the_space(of_trial: Suggested) -> bool:
+    """A published configuration may lie outside of what is searched: no point of the space. Choices cannot."""
+    return all(getattr(of, "low", value) <= value <= getattr(of, "high", value) for value, of in of_trial.values())
 
 
 def _count(trials: int) -> str:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 INK, GRID = "#6b7280", "rgba(127, 127, 127, 0.22)"
 BLUE, VERMILLION, GREEN, GREY = "#2a7fb8", "#d55e00", "#009e73", "#8b929c"
 BAND, THIN = "rgba(42, 127, 184, 0.18)", "rgba(42, 127, 184, 0.6)"
+VERMILLION_BAND = "rgba(213, 94, 0, 0.16)"
 
 
 def plain(name: str) -> str:

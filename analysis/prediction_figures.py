@@ -1,20 +1,40 @@
-"""The figures of out-of-fold predictions, by plotly: one function each."""
+"""The figures of out-of-fold predictions, by plotly: one function each. `target` counts the targets from 0.
+
+Those of probabilities as such are in `probability_figures.py`, those of masks in `mask_figures.py`.
+"""
 
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.looks import BAND, BLUE, GREY, THIN, VERMILLION, plain, styled
-from analysis.predictions import EDGES, FPR_GRID, confusion_CC, distribution, roc_curves
+from analysis.looks import BAND, BLUE, THIN, plain, styled
+from analysis.predictions import (
+    FPR_GRID,
+    RECALL_GRID,
+    FoldCurves,
+    Ranked,
+    confusion_CC,
+    guessed_precision,
+    out_of_fold,
+)
+from analysis.probability_figures import band, guessing
 from analysis.results import Results, Unavailable
 from analysis.trials import mean_std
 from analysis.words import score_words
 
+LETTERED = 25
+"""Classes up to which the cells of a confusion matrix have room for a number."""
 
-def confusion_matrix(results: Results, number: int) -> go.Figure:
-    """Images per true and predicted class; the shade is the share of the true class."""
-    counts_CC = confusion_CC(results.targets, results.out_of_fold(number))
+
+def confusion_matrix(results: Results, number: int, target: int = 0) -> go.Figure:
+    """Images per true and predicted class, with their share of the true class, which is also the shade."""
+    own = out_of_fold(results, number)[target]
+    counts_CC = confusion_CC(own.targets_N, own.probabilities_NC)
     shares_CC = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
-    names = [plain(name) for name in results.classes]
+    names, few = [plain(name) for name in own.classes], len(own.classes) <= 4
+    text = [
+        [f"{n:,}<br>{share:.0%}" if few else f"{n:,}" if n else "" for n, share in zip(*row, strict=True)]
+        for row in zip(counts_CC, shares_CC, strict=True)
+    ]
     figure = go.Figure(
         go.Heatmap(
             z=shares_CC,
@@ -22,94 +42,71 @@ def confusion_matrix(results: Results, number: int) -> go.Figure:
             zmax=1,
             x=names,
             y=names,
-            text=counts_CC,
-            texttemplate="%{text}",
+            text=text,
+            customdata=counts_CC,
+            texttemplate="%{text}" if len(names) <= LETTERED else None,
             # No darker than this, so that the page's ink can be read on every cell, on light and dark pages.
             colorscale=[[0, "rgba(42, 127, 184, 0.05)"], [1, "rgba(42, 127, 184, 0.6)"]],
             showscale=False,
-            xgap=3,
-            ygap=3,
-            textfont={"size": 18 if len(names) <= 4 else 13},
-            hovertemplate="%{text} images of %{y},<br>predicted %{x}<extra></extra>",
+            xgap=3 if len(names) <= LETTERED else 0,
+            ygap=3 if len(names) <= LETTERED else 0,
+            textfont={"size": 17 if few else 13, "color": "#1f2937"},
+            hovertemplate="%{customdata:,} images of %{y} (%{z:.1%}),<br>predicted %{x}<extra></extra>",
         )
     )
     figure.update_xaxes(title_text="predicted", showgrid=False, automargin=True, type="category", zeroline=False)
     figure.update_yaxes(
         title_text="true", showgrid=False, automargin=True, type="category", autorange="reversed", zeroline=False
     )
-    return styled(figure, height=200 + 56 * max(4, len(names)))
+    return styled(figure, height=200 + min(max(4, len(names)) * (56 if len(names) <= 6 else 38), 800))
 
 
-def roc(results: Results, number: int) -> go.Figure:
+def roc(results: Results, number: int, target: int = 0) -> go.Figure:
     """The ROC curve of each fold, their mean and a band of one standard deviation."""
-    tpr, areas = roc_curves(results.targets, results.out_of_fold(number), results.validated_in)
-    if not areas:
-        raise Unavailable("No fold holds images of two classes, so there is no ROC curve.")
-    mean, std = tpr.mean(0), tpr.std(0, ddof=1) if len(tpr) > 1 else 0
-    low, high = np.clip(mean - std, 0, 1), np.clip(mean + std, 0, 1)
+    own = out_of_fold(results, number)[target]
     figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": GREY, "width": 1, "dash": "dot"},
-        name="guessing",
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=np.concatenate([FPR_GRID, FPR_GRID[::-1]]),
-        y=np.concatenate([high, low[::-1]]),
-        fill="toself",
-        mode="lines",
-        fillcolor=BAND,
-        line={"width": 0},
-        name="mean ± standard deviation",
-        hoverinfo="skip",
-    )
-    for fold, (curve, area) in enumerate(zip(tpr, areas, strict=True)):
-        figure.add_scatter(
-            x=np.append(0, FPR_GRID),
-            y=np.append(0, curve),
-            mode="lines",
-            line={"color": THIN, "width": 1},
-            name="each fold",
-            legendgroup="fold",
-            showlegend=fold == 0,
-            hovertemplate=f"{plain(results.fold_names[fold])}, area {area:.3f}<extra></extra>",
-        )
-    figure.add_scatter(
-        x=np.append(0, FPR_GRID),
-        y=np.append(0, mean),
-        mode="lines",
-        line={"color": BLUE, "width": 2.5},
-        name=f"mean, area {score_words(*mean_std(areas))}",
-        hovertemplate="%{y:.3f} at %{x:.2f}<extra></extra>",
-    )
+    guessing(figure, [0, 1], [0, 1])
+    _fold_curves(figure, results, Ranked.of(*own.arrays).roc, FPR_GRID, starts_at_zero=True)
     figure.update_xaxes(title_text="false-positive rate", range=[-0.01, 1.01])
     figure.update_yaxes(title_text="true-positive rate", range=[-0.01, 1.02])
     return styled(figure, height=470)
 
 
-def dice_distribution(results: Results, number: int) -> go.Figure:
-    """How many images have which Dice, and the median."""
-    dice_N = results.predictions(number, ["dice"])[:, 0]
-    median = float(np.median(dice_N))
-    figure = go.Figure(
-        go.Bar(
-            x=(EDGES[:-1] + EDGES[1:]) / 2,
-            y=distribution(dice_N),
-            width=np.diff(EDGES),
-            marker={"color": BLUE, "line": {"width": 1, "color": "rgba(127, 127, 127, 0.4)"}},
-            customdata=np.stack([EDGES[:-1], EDGES[1:]], axis=1),
-            hovertemplate="%{y} images from %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>",
+def precision_recall(results: Results, number: int, target: int = 0) -> go.Figure:
+    """Precision against recall of each fold, their mean and a band of one standard deviation."""
+    own = out_of_fold(results, number)[target]
+    figure = go.Figure()
+    guessing(figure, [0, 1], [guessed_precision(own)] * 2)
+    _fold_curves(figure, results, Ranked.of(*own.arrays).precision_recall, RECALL_GRID, starts_at_zero=False)
+    figure.update_xaxes(title_text="recall (sensitivity)", range=[-0.01, 1.01])
+    figure.update_yaxes(title_text="precision (positive predictive value)", range=[-0.01, 1.02])
+    return styled(figure, height=470)
+
+
+def _fold_curves(
+    figure: go.Figure, results: Results, curves: FoldCurves, grid: np.ndarray, *, starts_at_zero: bool
+) -> None:
+    """Each fold thin, their mean thick, and the band between."""
+    if not curves.areas:
+        raise Unavailable("No fold holds images of two classes, so there is no curve.")
+    band(figure, grid, curves.values_FG, BAND, "mean ± standard deviation", showlegend=True)
+    start = [0.0] if starts_at_zero else []
+    for drawn_before, (fold, curve, area) in enumerate(zip(curves.folds, curves.values_FG, curves.areas, strict=True)):
+        figure.add_scatter(
+            x=np.append(start, grid),
+            y=np.append(start, curve),
+            mode="lines",
+            line={"color": THIN, "width": 1},
+            name="each fold",
+            legendgroup="fold",
+            showlegend=not drawn_before,
+            hovertemplate=f"{plain(results.fold_names[fold])}, area {area:.3f}<extra></extra>",
         )
+    figure.add_scatter(
+        x=np.append(start, grid),
+        y=np.append(start, curves.values_FG.mean(0)),
+        mode="lines",
+        line={"color": BLUE, "width": 2.5},
+        name=f"mean, area {score_words(*mean_std(curves.areas))}",
+        hovertemplate="%{y:.3f} at %{x:.2f}<extra></extra>",
     )
-    figure.add_vline(
-        x=median,
-        line={"color": VERMILLION, "width": 2, "dash": "dash"},
-        annotation_text=f"median {median:.3f}",
-        annotation_position="top left",
-    )
-    figure.update_xaxes(title_text="Dice of an image", range=[-0.01, 1.01])
-    figure.update_yaxes(title_text="images", rangemode="tozero")
-    return styled(figure, height=380).update_layout(bargap=0, margin={"t": 34})

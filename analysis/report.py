@@ -1,27 +1,34 @@
-"""`write_report`: finished trials in; trials.parquet, report.html and report.md out.
+"""`write_report`: finished trials in; trials.parquet, summary.json, report.html and report.md out.
 
-report.html is one file that opens offline and fetches nothing: plotly's script is inside it, once.
+report.html is one file that opens offline and fetches nothing: plotly's script and the pictures are inside it.
 """
 
 import json
 import os
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from analysis import seen
+from analysis.all_figures import all_figures
+from analysis.budget import STATES
 from analysis.results import Results, Unavailable
-from analysis.summary import STATES, summary, summary_of
-from analysis.trials import best, trials
+from analysis.summary import summary, summary_of
+from analysis.trials import trials
 from analysis.words import (
     configuration_words,
+    difference_words,
+    energy_words,
     folds_words,
+    interval_words,
     metric_words,
     reported_words,
+    rule_words,
     score_words,
+    share_words,
     source_words,
     time_words,
 )
@@ -33,58 +40,57 @@ if TYPE_CHECKING:
 
 __all__ = ["summary", "write_report"]
 
+REPORT_FILES = ("report.html", "report.md", "summary.json", "trials.parquet")
+"""What a report consists of, the page first."""
 OF_TARGETS = ("auroc", "accuracy", "balanced_accuracy", "f1", "log_loss")
 """Beside the metric that is searched by, what a page has room for of every target; all are in the summary."""
 
+ENOUGH = 3
+"""Trials of which a median is told."""
+SLIGHT = 0.005
+"""The importance below which a parameter is not told of one by one."""
+
 
 def write_report(folder: Path) -> Path:
-    """Writes trials.parquet, report.html and report.md into a results folder and returns the path of report.html."""
+    """Writes the files of the report into a results folder and returns the path of report.html."""
     import plotly.offline  # which a search needs at its end only
 
-    from analysis import figures, prediction_figures
-
     results, table = Results.open(folder), trials(folder)
+    told = summary_of(results, table)
     context = {
-        "s": summary_of(results, table),
+        "s": told,
         "states": STATES,
         "folds": folds_words(results.experiment),
         "of_targets": tuple(dict.fromkeys((results.experiment["metric"].removeprefix(STUDY), *OF_TARGETS))),
     }
-    winner = best(table, results.experiment["mode"])
-    number, best_epoch = (winner["number"], winner["best_epoch"]) if winner else (-1, -1)
-    of_predictions: tuple[Callable[[Results, int], go.Figure], ...] = (
-        (prediction_figures.dice_distribution,)
-        if results.has_masks
-        else (prediction_figures.confusion_matrix, prediction_figures.roc)
+    html = environment.get_template("report.html.j2").render(
+        **context,
+        figures={name: drawn(figure) for name, figure in all_figures(results, table).items()},
+        pictures=seen.pictures(results, told["seen"]),
+        plotly_js=plotly.offline.get_plotlyjs(),
     )
-    drawn = {
-        "learning_curves": _drawn(lambda: figures.learning_curves(results, number, best_epoch), winner),
-        **{figure.__name__: _drawn(partial(figure, results, number), winner) for figure in of_predictions},
-        "optimization_history": _drawn(lambda: figures.optimization_history(results, table)),
-        "parameter_importances": _drawn(lambda: figures.parameter_importances(results, table)),
-    }
-    html = _environment.get_template("report.html.j2").render(
-        **context, figures=drawn, plotly_js=plotly.offline.get_plotlyjs()
-    )
-    markdown = _environment.get_template("report.md.j2").render(**context)
-    _write(folder / "trials.parquet", table.write_parquet)
-    _write(folder / "report.md", lambda file: file.write_text(markdown, encoding="utf-8"))
-    _write(folder / "report.html", lambda file: file.write_text(html, encoding="utf-8"))
+    markdown = environment.get_template("report.md.j2").render(**context)
+    write(folder / "trials.parquet", table.write_parquet)
+    write_text(folder / "summary.json", json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False))
+    write_text(folder / "report.md", markdown)
+    write_text(folder / "report.html", html)
     return folder / "report.html"
 
 
-def _drawn(figure: Callable[[], "go.Figure"], winner: object = True) -> dict[str, Any]:
+def drawn(figure: Callable[[], "go.Figure"]) -> dict[str, Any]:
     """A figure as plain JSON, or the reason why there is none."""
     try:
-        if winner is None:
-            raise Unavailable("No trial has a score yet.")
-        drawn = json.loads(figure().to_json())
+        made = json.loads(figure().to_json())
     except Unavailable as reason:
         return {"note": str(reason)}
-    return {"data": drawn["data"], "layout": drawn["layout"]}
+    return {"data": made["data"], "layout": made["layout"]}
 
 
-def _write(file: Path, write: Callable[[Path], object]) -> None:
+def write_text(file: Path, text: str) -> None:
+    write(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write(file: Path, write: Callable[[Path], object]) -> None:
     """A reader sees the old file or the new one, never half of one."""
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
@@ -94,6 +100,16 @@ def _write(file: Path, write: Callable[[Path], object]) -> None:
         raise InputError(f"{file} cannot be written: no permission; --json reads only") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _best_values(effects: dict[str, Any], mode: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Parameters that mattered, each with the value of the best median score, of those with `ENOUGH` trials."""
+    found = []
+    for parameter in effects["parameters"]:
+        values = [value for value in parameter["values"] if value["trials"] >= ENOUGH]
+        if values and (parameter["importance"] or 0) >= SLIGHT:
+            found.append((parameter, (max if mode == "max" else min)(values, key=lambda value: value["median"])))
+    return found
 
 
 def _date(iso: str) -> str:
@@ -107,22 +123,31 @@ def _cell(text: object) -> str:
     return " ".join(escaped.split())
 
 
-_environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",)),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-FILTERS: dict[str, Callable[..., str]] = {
+FILTERS: dict[str, Callable[..., Any]] = {
+    "best_values": _best_values,
     "cell": _cell,
     "configuration": lambda params: configuration_words(params, list(params)),
     "date": _date,
+    "difference": lambda row: difference_words(row["difference"], row["low"], row["high"]),
+    "energy": energy_words,
+    "interval": lambda score: interval_words(score["score"], score["low"], score["high"]),
     "metric": metric_words,
     "reported": lambda reported: reported_words(reported["reported"], reported["images"]),
+    "mean": lambda row: (
+        f"{row['value']:.3f}" if row["low"] is None else interval_words(*(row[key] for key in ("value", "low", "high")))
+    ),
+    "rule": rule_words,
+    "share_only": share_words,
+    "share": lambda row: share_words(row["value"], row["low"], row["high"]),
     "score": lambda row: score_words(row["mean"], row["std"]),
-    "signed": lambda row: score_words(row["mean"], row["std"], sign=True),
     "source": source_words,
     "time": time_words,
 }
-_environment.filters |= FILTERS
+environment.filters |= FILTERS

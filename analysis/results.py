@@ -16,126 +16,40 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from analysis.experiment import SINCE, Data, Experiment, Finding, Mode, Reported, Skipped, Target
 from datasets import InputError, nearest
 
-Mode = Literal["max", "min"]
+__all__ = [
+    "SINCE",
+    "Data",
+    "Experiment",
+    "Finding",
+    "Mode",
+    "Reported",
+    "Results",
+    "Skipped",
+    "Target",
+    "Unavailable",
+    "experiments",
+    "finite",
+    "last_checkpoint",
+    "reports",
+    "trial_folder",
+]
+
+CURVE = re.compile(rb'"curve": \[(?:\{[^{}\[\]]*+\}(?:, )?)*+\]')
+"""The curve of a report: whole points, in none of which another report begins."""
 
 
 class Unavailable(ValueError):
     """What these trials cannot tell, and why: a report shows the reason in place of the figure."""
-
-
-class Skipped(TypedDict):
-    path: str
-    reason: str
-
-
-class Target(TypedDict):
-    name: str
-    classes: list[str]
-    scored: bool
-
-
-class Finding(TypedDict):
-    """Of the audit."""
-
-    check: str
-    severity: str
-    title: str
-    images: list[str] | int
-    """Which, or only how many."""
-    remedy: str
-
-
-class Data(TypedDict):
-    images: int
-    classes: list[str]
-    counts: dict[str, int]
-    kind: Literal["binary", "multiclass", "multitask", "segmentation"]
-    digest: str
-    origin: str
-    best_accuracy: float | None
-    skipped: list[Skipped]
-    dropped: list[Skipped]
-    target_name: str
-    further: list[Target]
-    splits: dict[str, int]
-    repeats: int
-    leave_source_out: bool
-    findings: list[Finding]
-
-
-SINCE: dict[str, Any] = {
-    "dropped": [],
-    "target_name": "label",
-    "further": [],
-    "splits": {"test": 0},
-    "repeats": 1,
-    "leave_source_out": False,
-    "findings": [],
-}
-"""Keys of `Data` that came later, with what they were before there were any: old results still open."""
-
-
-class Reported(TypedDict):
-    """What the authors of a published configuration say of it."""
-
-    name: str
-    summary: str
-    metric: str
-    reported: float | None
-    """None: they give no figure."""
-    images: int | None
-    """On how many images; None: not stated."""
-    split: str
-    """Which images these were."""
-    epochs: int | None
-    """How many it was given; None: not stated."""
-    how: NotRequired[str]
-    """Of which epoch the figure is, and what chose it."""
-    note: str
-
-
-class Session(TypedDict):
-    started: str
-    command: str
-
-
-class Experiment(TypedDict):
-    """experiment.json."""
-
-    name: str
-    task: str
-    title: str
-    demonstration: bool
-    command: str
-    started: str
-    sessions: list[Session]
-    versions: dict[str, str]
-    commit: str | None
-    seed: int
-    metric: str
-    mode: Mode
-    folds: int
-    folds_digest: str
-    max_epochs: int
-    rungs: list[int]
-    trials: int
-    searcher: str
-    scheduler: str
-    weights: str
-    precision: str
-    fixed: dict[str, Any]
-    data: Data
-    machine: dict[str, Any]
-    published: NotRequired[list[Reported]]
-    """Of the configurations that run first; came later than the other keys."""
 
 
 @dataclass(frozen=True)
@@ -253,8 +167,11 @@ def experiments(results: Path) -> list[str]:
     return sorted(file.parent.name for file in results.glob("*/experiment.json"))
 
 
-def reports(file: Path, newest: int | None = None) -> list[dict[str, Any]]:
-    """The whole reports of a reports.jsonl, oldest first; of a long file only the `newest` few are parsed."""
+def reports(file: Path, newest: int | None = None, curves: bool = True) -> list[dict[str, Any]]:
+    """The whole reports of a reports.jsonl, oldest first; of a long file only the `newest` few are parsed.
+
+    Without `curves`, their `curve` is left empty where that can be done unread: it is most of a file.
+    """
     try:
         lines = file.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -263,15 +180,9 @@ def reports(file: Path, newest: int | None = None) -> list[dict[str, Any]]:
     for line in reversed(lines):
         if len(found) == newest:
             break
-        # After a crash in the middle of a line, a resumed search may have written on behind the torn half.
-        for start in [0, *(match.start() for match in re.finditer(rb'(?<=.)\{"', line))]:
-            try:
-                report = json.loads(line[start:])
-            except ValueError:
-                continue
-            if isinstance(report, dict) and "number" in report:
-                found.append(report)
-                break
+        report = _parsed(line if curves else CURVE.sub(b'"curve": []', line))
+        if report is not None:
+            found.append(report)
     return found[::-1]
 
 
@@ -295,6 +206,19 @@ def _whole_until(checkpoint: Path) -> int | None:
         return int(listed["epoch"]) if whole and "predictions.parquet" in listed["files"] else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The report in a line, or None. After a crash in the middle of a line, a resumed search may have written on behind
+    the torn half."""
+    for start in chain([0], (match.start() for match in re.finditer(rb'(?<=.)\{"', line))):
+        try:
+            report = json.loads(line[start:])
+        except ValueError:
+            continue
+        if isinstance(report, dict) and "number" in report:
+            return report
+    return None
 
 
 def _absent(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """`summary`: every figure of a report, ready for JSON; the report itself prints nothing else."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis import seen
+from analysis.budget import budget
+from analysis.comparison import comparisons
+from analysis.effects import effects
+from analysis.estimate import estimate
+from analysis.failures import failures
 from analysis.importance import importances
 from analysis.predictions import EDGES, FPR_GRID, confusion_CC, distribution, extremes, of_each_class, roc_curves
 from analysis.results import Finding, Reported, Results, Skipped, Unavailable
-from analysis.trials import METRICS, mean_std, ranked, std_of, trials
+from analysis.trials import METRICS, ranked, std_of, trials
 from analysis.words import configuration_words, params_of, same, telling
 from trainables.metrics import STUDY
 
@@ -22,7 +29,6 @@ TRIAL = (
     "rank", "number", "published", "state", "score", "score_std", "fold_scores", "epochs", "best_epoch", "seconds",
     "trainable_parameters", "total_parameters", "error",
 )  # fmt: skip
-STATES = ("finished", "stopped", "failed", "running")
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -37,6 +43,9 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
     names = telling(table)
     top = [_trial(row, names) for row in order.head(TOP).iter_rows(named=True)]
     best = top[0] if top else None
+    number = best["number"] if best else None
+    estimated = _told(lambda: estimate(results, table))
+    compared = _told(lambda: comparisons(results, table, None if "note" in estimated else estimated))
     published = pl.concat([order, unscored], how="diagonal").filter(pl.col("published").is_not_null())
     tried = [_trial(row, names) for row in published.iter_rows(named=True)]
     return {
@@ -52,7 +61,7 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "best": best,
         "top": top,
         "published": [
-            row | {"gain": _gain(best, row, experiment["mode"]), "reported": reported}
+            row | {"difference": _compared(compared, row["number"]), "reported": reported}
             for row, reported in _beside_reported(tried, experiment.get("published", []), best)
         ],
         "same_in_all_trials": same(table),
@@ -62,8 +71,15 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "studies": _studies(best),
         "sources": _sources(results, best),
         "predictions": _predictions(results, best),
-        "importances": _importances(results, table),
-        "budget": _budget(table),
+        "importances": _told(lambda: asdict(importances(results, table))),
+        "effects": _told(lambda: effects(results, table)),
+        "estimate": estimated,
+        "comparisons": compared,
+        "failures": _told(lambda: failures(results, _scored(number))),
+        "seen": {"cases": [], "warnings": []} | _told(lambda: seen.seen(results, _scored(number))),
+        "test": seen.test_split(results, number),
+        "notes": _notes(table),
+        "budget": budget(results, table),
         "data": experiment["data"]
         | {
             "groups": results.folds["group"].n_unique(),
@@ -92,15 +108,10 @@ def _trial(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
     }
 
 
-def _gain(best: dict[str, Any] | None, other: dict[str, Any], mode: str) -> dict[str, float | None] | None:
-    """By how much the best trial is better than another on the same folds: positive is better in either mode."""
-    if best is None or best["number"] == other["number"] or other["score"] is None:
-        return None
-    pairs = list(zip(best["fold_scores"] or [], other["fold_scores"] or [], strict=False))
-    if not pairs or None in [score for pair in pairs for score in pair]:
-        return None
-    mean, std = mean_std((ours - theirs) * (1 if mode == "max" else -1) for ours, theirs in pairs)
-    return {"mean": mean, "std": std}
+def _compared(compared: list[dict[str, Any]] | dict[str, Any], number: int | None) -> dict[str, Any] | None:
+    """By how much the best trial is better than another, with its interval: positive is better in either mode."""
+    rows = [] if isinstance(compared, dict) else [row for row in compared if row["number"] == number]
+    return next(({key: row[key] for key in ("difference", "low", "high")} for row in rows if "difference" in row), None)
 
 
 def _beside_reported(
@@ -217,19 +228,21 @@ def _counted(dropped: list[Skipped]) -> dict[str, int]:
     return dict(Counter(image["reason"].partition(":")[0] for image in dropped).most_common())
 
 
-def _importances(results: Results, table: pl.DataFrame) -> dict[str, Any]:
+def _notes(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """What training fell back to, and in which trials."""
+    noted = table.select("number", note="notes").explode("note").drop_nulls()
+    return noted.group_by("note", maintain_order=True).agg(trials="number").to_dicts()
+
+
+def _scored(number: int | None) -> int:
+    if number is None:
+        raise Unavailable("No trial has a score yet.")
+    return number
+
+
+def _told(figures: Callable[[], Any]) -> Any:
+    """What the trials tell, or the reason why they do not."""
     try:
-        return asdict(importances(results, table))
+        return figures()
     except Unavailable as reason:
         return {"note": str(reason)}
-
-
-def _budget(table: pl.DataFrame) -> dict[str, Any]:
-    """Trials and seconds by state."""
-    spent = {"trials": table.height, "seconds": table["seconds"].sum()}
-    by_state = {
-        state: {"trials": rows.height, "seconds": rows["seconds"].sum()}
-        for state in STATES
-        for rows in [table.filter(pl.col("state") == state)]
-    }
-    return {"total": spent, **by_state}

@@ -12,6 +12,7 @@ from analysis.trials import ranked
 from analysis.words import (
     configuration_words,
     folds_words,
+    interval_words,
     metric_words,
     params_of,
     published_words,
@@ -22,20 +23,79 @@ from analysis.words import (
     time_words,
 )
 
+SAID = 3
+"""Comparisons that the headline says in words."""
+
+
+def headline(summary: dict[str, Any]) -> Text:
+    """The corrected estimate with its interval, the score that it was chosen by, and what the comparisons say."""
+    best, estimate = summary["best"], summary["estimate"]
+    if best is None:
+        return Text("No trial has a score yet.")
+    metric = metric_words(summary["metric"])
+    scored = (
+        f"{score_words(best['score'], best['score_std'])} as scored by the images that chose trial {best['number']}"
+    )
+    if "note" in estimate:
+        return Text.assemble((metric, "bold"), f" {scored}. No corrected estimate: {estimate['note']}")
+    interval = f"{estimate['level']:.0%} interval {estimate['low']:.3f} to {estimate['high']:.3f}"
+    lines = [
+        Text.assemble(
+            (f"{metric} {estimate['corrected']:.3f}", "bold"),
+            f" ({interval}) to be expected on new images; {scored}",
+        )
+    ]
+    if summary["test"]:
+        scores = ", ".join(
+            f"{row['of']} {interval_words(row['score'], row['low'], row['high'])}" for row in summary["test"]["scores"]
+        )
+        lines.append(Text(f"On the {summary['test']['images']:,} images of the test split: {scores}"))
+    lines += [Text(f"Warning: {warning}", style="yellow") for warning in summary["seen"]["warnings"]]
+    if isinstance(summary["comparisons"], list):
+        lines += [Text(row["words"]) for row in summary["comparisons"][:SAID]]
+    return Text("\n").join(lines)
+
+
+def comparison_tables(compared: dict[str, Any]) -> list[Table | Text]:
+    """Several experiments, of `analysis.compare`: readable from 80 columns on."""
+    metric = metric_words(compared["metric"])
+    table = _table(f"{len(compared['experiments'])} experiments by {metric}")
+    table.add_column("experiment", overflow="fold", min_width=14)
+    for name in ("corrected", "interval", "as scored", "images", "trials", "time"):
+        table.add_column(name, justify="right", no_wrap=name not in ("interval",))
+    best = _table("Best configurations")
+    best.add_column("experiment", overflow="fold", min_width=14)
+    best.add_column("trial", justify="right", no_wrap=True)
+    best.add_column("configuration", overflow="fold", ratio=1)
+    for row in compared["experiments"]:
+        estimate, winner = row["estimate"], row["best"]
+        known = "note" not in estimate
+        table.add_row(
+            Text(row["name"]),
+            f"{estimate['corrected']:.3f}" if known else "–",
+            f"{estimate['low']:.3f} to {estimate['high']:.3f}" if known else "–",
+            score_words(winner["score"], winner["score_std"]) if winner else "no score",
+            f"{row['images']:,}",
+            str(row["trials"]["total"]),
+            time_words(row["seconds"]),
+        )
+        if winner:
+            best.add_row(Text(row["name"]), str(winner["number"]), Text(winner["configuration"]))
+    said = [f"{pair['first']}, {pair['second']}: {pair.get('note') or pair['words']}" for pair in compared["paired"]]
+    demonstrations = [row["name"] for row in compared["experiments"] if row["demonstration"]]
+    if demonstrations:
+        said.insert(0, f"DEMONSTRATION DATA, which says nothing about patients: {', '.join(demonstrations)}")
+    return [table, best, Text("\n".join([*said, *compared["cautions"]]))]
+
 
 def best_trials_table(trials: pl.DataFrame, experiment: Experiment, top: int = 10) -> Table:
     """The `top` best trials, best first; readable from 80 columns on."""
     order = ranked(trials, experiment["mode"])
     failed = (trials["state"] == "failed").sum()
     count = f"{trials.height} trial{'s' * (trials.height != 1)}"
-    table = Table(
+    table = _table(
         title=f"{experiment['name']}: the best of {count}" + (f", {failed} failed" if failed else ""),
         caption=_caption(trials, experiment) if order.height else "No trial has a score yet.",
-        box=None,
-        pad_edge=False,
-        title_justify="left",
-        caption_justify="left",
-        header_style="bold",
     )
     table.add_column("trial", justify="right", no_wrap=True)
     # As narrow as the scores below it: what is wider would push the last column out of 80.
@@ -68,15 +128,10 @@ def published_table(summary: dict[str, Any]) -> Table | None:
     rows = [row for row in summary["published"] if row["reported"]]
     if not rows:
         return None
-    table = Table(
+    table = _table(
         title="Against the published configurations",
         caption=f"reproduced, best found (the best trial by {metric_words(summary['metric'])}): mean ± standard "
         "deviation over the folds of this search; on other images and often for fewer epochs than reported.",
-        box=None,
-        pad_edge=False,
-        title_justify="left",
-        caption_justify="left",
-        header_style="bold",
     )
     table.add_column("configuration", overflow="fold", ratio=1, min_width=16)
     table.add_column("score", overflow="fold")
@@ -94,6 +149,18 @@ def published_table(summary: dict[str, Any]) -> Table | None:
             _mean_std_words(reported["best_found"]),
         )
     return table
+
+
+def _table(title: str, caption: str | None = None) -> Table:
+    return Table(
+        title=title,
+        caption=caption,
+        box=None,
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+    )
 
 
 def _mean_std_words(values: dict[str, float | None] | None) -> str:

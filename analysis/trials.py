@@ -8,14 +8,15 @@ they have theirs, `study_accuracy` and `study_accuracy_std`.
 """
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import polars as pl
 
-from analysis.results import Mode, Results, finite, reports
+from analysis.experiment import Mode
+from analysis.results import Results, finite, reports
 from trainables.metrics import OF_CLASSES, OF_MASKS
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -30,6 +31,11 @@ SCHEMA: dict[str, pl.DataType] = {
     "epochs": pl.Int64(),  # trained
     "best_epoch": pl.Int64(),  # of the mean over folds
     "seconds": pl.Float64(),  # spent on the trial, all sessions together
+    "report_epochs": pl.List(pl.Int64()),  # epochs at which it reported: rungs, or earlier where a step takes long
+    "report_seconds": pl.List(pl.Float64()),  # spent on it until then
+    "energy_joules": pl.Float64(),  # of its GPU, meanwhile; null: not recorded
+    "parts": pl.Int64(),  # in which its batches were trained, where memory did not suffice for whole ones
+    "notes": pl.List(pl.String()),  # what its training fell back to
     "trainable_parameters": pl.Int64(),
     "total_parameters": pl.Int64(),
     "error": pl.String(),
@@ -92,8 +98,7 @@ def trials(folder: Path) -> pl.DataFrame:
     experiment = Results.open(folder).experiment
     rows = []
     for trial in (path for path in (folder / "trials").glob("[0-9]*") if path.name.isdecimal()):
-        # The last line says all, unless it is only an error: then the one before says how far the trial came.
-        lines = reports(trial / "reports.jsonl", newest=2)
+        lines = reports(trial / "reports.jsonl", curves=False)
         rows.append(_row(int(trial.name), lines, experiment["metric"]) | {"experiment": experiment["name"]})
     rows.sort(key=lambda row: row["number"])
     metrics = dict.fromkeys((*METRICS, *(name for row in rows for name in row["metrics"])))
@@ -132,31 +137,45 @@ def mean_std(values: Iterable[Any]) -> tuple[float | None, float | None]:
     whole = [number for number in numbers if number is not None]
     if not whole or len(whole) < len(numbers):
         return None, None
-    return fmean(whole), stdev(whole) if len(whole) > 1 else None
+    mean = math.fsum(whole) / len(whole)
+    # Not `statistics.stdev`, whose fractions take two thirds of the time in which large tables are read.
+    squares = math.fsum((number - mean) ** 2 for number in whole)
+    return mean, math.sqrt(squares / (len(whole) - 1)) if len(whole) > 1 else None
 
 
 def _row(number: int, lines: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """The last report says all, unless it is only an error: then the one before says how far the trial came."""
     last: dict[str, Any] = lines[-1] if lines else {}
-    progress: dict[str, Any] = next((line for line in reversed(lines) if "error" not in line), {})
-    over_folds = progress.get("folds") or {}
-    score = finite(progress.get(metric))
+    progress = [line for line in lines if "error" not in line]
+    newest: dict[str, Any] = progress[-1] if progress else {}
+    over_folds = newest.get("folds") or {}
+    score = finite(newest.get(metric))
     error = last.get("error")
-    if error is None and score is None and (progress.get("finished") or progress.get("done")):
-        error = DIVERGED if progress.get("diverged") else "no finite score"
+    if error is None and score is None and (newest.get("finished") or newest.get("done")):
+        error = DIVERGED if newest.get("diverged") else "no finite score"
     if error is not None:
         state = "failed"
-    elif progress.get("finished"):
+    elif newest.get("finished"):
         state = "finished"
     else:
-        state = "stopped" if progress.get("done") else "running"
-    row = {name: progress.get(name) for name in ("best_epoch", "trainable_parameters", "total_parameters")}
+        state = "stopped" if newest.get("done") else "running"
+    row = {name: newest.get(name) for name in ("best_epoch", "trainable_parameters", "total_parameters", "parts")}
+    # A trial that resumed from an older checkpoint has not yet seen what it once reported beyond it.
+    seconds: dict[int, float | None] = {}
+    for line in progress:
+        seconds = {epoch: spent for epoch, spent in seconds.items() if epoch < line["epoch"]}
+        seconds[line["epoch"]] = finite(line.get("seconds"))
     row |= {
         "number": number,
         "state": state,
         "published": last.get("published"),
         "metric": metric,
-        "epochs": progress.get("epoch"),
-        "seconds": finite(progress.get("seconds")),
+        "epochs": newest.get("epoch"),
+        "seconds": finite(newest.get("seconds")),
+        "report_epochs": list(seconds),
+        "report_seconds": list(seconds.values()),
+        "energy_joules": finite(newest.get("energy_joules")),
+        "notes": newest.get("notes") or [],
         "params": last.get("params") or {},
         "error": error,
         "metrics": {},
@@ -164,7 +183,7 @@ def _row(number: int, lines: list[dict[str, Any]], metric: str) -> dict[str, Any
     if state != "failed":
         row |= {
             "score": score,
-            "score_std": finite(progress.get(f"{metric}_std")),
+            "score_std": finite(newest.get(f"{metric}_std")),
             "fold_scores": [finite(value) for value in over_folds.get(metric, [])],
             "metrics": {name: mean_std(values) for name, values in over_folds.items()},
         }

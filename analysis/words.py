@@ -36,12 +36,46 @@ def folds_words(experiment: Experiment) -> str:
     return f"{repeats}{experiment['folds']} folds" + (", one per source" if data["leave_source_out"] else "")
 
 
-def score_words(mean: float | None, std: float | None, sign: bool = False) -> str:
+def score_words(mean: float | None, std: float | None) -> str:
     """`0.953 ± 0.012`: a score is never printed without its spread."""
     if mean is None:
         return "no score"
     spread = "unknown" if std is None else f"{std:.3f}"
-    return f"{mean:+.3f} ± {spread}" if sign else f"{mean:.3f} ± {spread}"
+    return f"{mean:.3f} ± {spread}"
+
+
+def interval_words(value: float, low: float, high: float) -> str:
+    """`0.921 (0.887 to 0.950)`: an estimate with its interval."""
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def difference_words(value: float, low: float, high: float) -> str:
+    """`+0.021 (-0.004 to +0.046)`"""
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def share_words(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """`88 % (84 to 91)`: a share of images with its interval."""
+    if value is None:
+        return "–"
+    return (
+        _percent(value)
+        + " %"
+        + (f" ({_percent(low)} to {_percent(high)})" if low is not None and high is not None else "")
+    )
+
+
+def _percent(share: float) -> str:
+    """Whole, but never 0 or 100 where it is not quite."""
+    return f"{100 * share:.1f}" if 0 < share < 0.005 or 0.995 < share < 1 else f"{100 * share:.0f}"
+
+
+def rule_words(rule: str) -> str:
+    """How a threshold was chosen: `sensitivity 0.95` is `at least 95 % sensitivity`."""
+    name, _, least = rule.partition(" ")
+    if name == "sensitivity" and least:
+        return f"at least {float(least):.0%} sensitivity".replace("%", "\u00a0%")
+    return "highest balanced accuracy (Youden)" if rule == "youden" else rule
 
 
 def reported_words(value: float | None, images: int | None = None) -> str:
@@ -72,6 +106,14 @@ def time_words(seconds: float | None) -> str:
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
+
+
+def energy_words(joules: float | None) -> str:
+    """`12 Wh`, `1.4 kWh`: what an electricity bill is in."""
+    if joules is None:
+        return "–"
+    hours = joules / 3600
+    return f"{hours / 1000:.1f} kWh" if hours >= 999.5 else f"{hours:.1f} Wh" if hours < 9.95 else f"{hours:.0f} Wh"
 
 
 def params_of(row: dict[str, Any]) -> dict[str, Any]:

@@ -187,6 +187,7 @@ def search(task: Task, name: str, precision: str | None = None) -> Searched:
     command += [
         "--space",
         str(folder / "space.py"),
+        "--no-explain",
         "--scheduler",
         "none",
         "--results",

@@ -3,17 +3,20 @@
 import json
 import math
 import shutil
+import statistics
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis import Results, best, ranked, summary, trials, write_report
 from analysis.importance import importances
 from analysis.predictions import roc_curves
-from analysis.results import Unavailable
-from analysis.trials import METRICS, PARAMETERS, SCHEMA
+from analysis.results import Unavailable, reports
+from analysis.trials import METRICS, PARAMETERS, SCHEMA, mean_std
 from tests.results_folder import Wanted, build, change, scores, write_checkpoint
 
 ALL_COLUMNS = [
@@ -89,6 +92,42 @@ def test_a_report_written_behind_a_torn_line_is_read(folder: Path) -> None:
     *before, last = reports_file(folder, 0).read_text().splitlines()
     reports_file(folder, 0).write_text("\n".join([*before, last[: len(last) // 2] + last]) + "\n")
     assert trials(folder)["epochs"][0] == 9
+
+
+def test_reports_without_curves_are_the_same_but_for_these_wherever_a_line_is_torn(tmp_path: Path) -> None:
+    point = {"epoch": 1, "fold": 0, "auroc": 0.5}
+    first = {"epoch": 1, "folds": {"auroc": [0.5]}, "seconds": 1.5, "curve": [point, point | {"fold": 1}], "number": 0}
+    second = {"epoch": 3, "params": {"dense_widths": [8], "note": 'a "curve": [] of }'}, "curve": [point], "number": 0}
+    third = {"error": "IndexError: [1]}", "number": 0}
+    whole, after = json.dumps(first), [second, third]
+    file = tmp_path / "reports.jsonl"
+    for length in range(len(whole) + 1):
+        for behind in after:
+            file.write_text(f"{whole}\n{whole[:length]}{json.dumps(behind)}\n{whole[:length]}")
+            with_curves = reports(file)
+            assert behind in with_curves or length == len(whole)
+            bare = [report | {"curve": []} if "curve" in report else report for report in with_curves]
+            assert reports(file, curves=False) == bare, length
+
+
+def test_what_a_trial_had_spent_at_each_report_is_in_the_table(folder: Path) -> None:
+    change(folder, 0, parts=2, notes=["trained whole"], energy_joules=81.5)
+    row = trials(folder).row(0, named=True)
+    assert (row["report_epochs"], row["report_seconds"]) == ([1, 3, 9], [11.5, 34.5, 103.5])
+    assert (row["parts"], row["notes"], row["energy_joules"]) == (2, ["trained whole"], 81.5)
+    with reports_file(folder, 0).open("a") as file:  # it went on from an older checkpoint
+        file.write(json.dumps(reports_of(folder, 0)[1] | {"seconds": 40.0}) + "\n")
+    row = trials(folder).row(0, named=True)
+    assert (row["report_epochs"], row["report_seconds"], row["seconds"]) == ([1, 3], [11.5, 40.0], 40.0)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20))
+def test_mean_and_standard_deviation_are_those_of_a_sample(values: list[float]) -> None:
+    mean, std = mean_std(values)
+    assert mean == pytest.approx(statistics.fmean(values), rel=1e-9, abs=1e-6)
+    assert std == pytest.approx(statistics.stdev(values), rel=1e-6, abs=1e-6)
+    assert mean_std([*values, math.nan]) == (None, None)
+    assert mean_std(values[:1]) == (values[0], None)
 
 
 def test_of_an_epoch_reported_twice_the_last_wins(folder: Path) -> None:

@@ -2,24 +2,46 @@
 
 import html.parser
 import json
+import os
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from kaleido.errors import ChromeNotFoundError
 from rich.console import Console
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from analysis import Results, best_trials_table, published_table, ranked, summary, trials, write_report
 from analysis.__main__ import app
+from analysis.files import write_figures
+from analysis.serve import serve
 from datasets import InputError
+from tests.best_folder import WARNING, add_best
 from tests.results_folder import Wanted, build, change
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="session")
+def report(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """report.html, written once for those who only read."""
+    return write_report(Path(shutil.copytree(built, tmp_path_factory.mktemp("reported") / built.name)))
 
 
 @pytest.fixture
@@ -45,7 +67,8 @@ class Loads(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._inside = tag
         self.scripts += tag == "script"
-        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "data", "poster")]
+        named = [value or "" for name, value in attrs if name in ("src", "href", "data", "poster")]
+        self.loaded += [name for name in named if not name.startswith(("#", "data:"))]
 
     def handle_endtag(self, tag: str) -> None:
         self._inside = ""
@@ -58,7 +81,10 @@ class Loads(html.parser.HTMLParser):
 
 
 def test_the_report_fetches_nothing_and_holds_plotly_once(folder: Path) -> None:
+    add_best(folder)
     page = write_report(folder).read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 3
+    assert len(page) < 8_000_000
     loads = Loads(page)
     assert loads.loaded == []
     assert loads.scripts == 3  # plotly, the figures as JSON, the lines that draw them
@@ -70,11 +96,10 @@ def test_the_report_fetches_nothing_and_holds_plotly_once(folder: Path) -> None:
 def test_the_banner_stands_there_for_demonstration_data_only(folder: Path, demonstration: bool) -> None:
     file = folder / "experiment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"demonstration": demonstration}))
-    report = write_report(folder)
-    assert ("DEMONSTRATION DATA" in Loads(report.read_text()).shown) is demonstration
-    assert ("DEMONSTRATION DATA" in report.with_suffix(".md").read_text()) is demonstration
     printed = CliRunner().invoke(app, [str(folder)]).stdout
-    assert ("DEMONSTRATION DATA" in printed) is demonstration
+    markdown, page = (folder / "report.md").read_text(), Loads((folder / "report.html").read_text()).shown
+    for text in (printed, markdown, page):
+        assert ("DEMONSTRATION DATA" in text) is demonstration
 
 
 def test_names_cannot_become_markup(tmp_path: Path) -> None:
@@ -91,11 +116,12 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
     assert "a\\|b" in markdown
 
 
-def test_the_report_names_what_was_run(folder: Path) -> None:
-    shown = Loads(write_report(folder).read_text()).shown
+def test_the_report_names_what_was_run(report: Path) -> None:
+    shown = Loads(report.read_text()).shown
     for expected in (
         "svendsen2025-model1",
         "The best of 7 trials is optimistic",
+        "95 % interval",
         "0.970",  # the best accuracy that the phantoms allow
         "fedcba9876543210",
         "0123456789abcdef",
@@ -107,16 +133,20 @@ def test_the_report_names_what_was_run(folder: Path) -> None:
         assert expected in shown
 
 
-def test_every_score_that_is_shown_has_its_spread(folder: Path) -> None:
-    told = summary(folder)
-    shown = Loads(write_report(folder).read_text()).shown
-    for row in [told["best"], *told["published"], *told["top"]]:
-        text = f"{row['score']:.3f}"
-        assert shown.count(text) == shown.count(f"{text} ± {row['score_std']:.3f}") > 0
+def test_every_score_that_is_shown_has_its_spread(report: Path) -> None:
+    told = summary(report.parent)
+    page = report.read_text()
+    cells = re.findall(r'score-cell">(.*?)</td>', page)
+    assert len(cells) >= len(told["published"]) + len(told["top"])
+    assert all(re.fullmatch(r"\d\.\d{3} ± \d\.\d{3}", cell) for cell in cells)
+    for row in [*told["published"], *told["top"]]:
+        assert f"{row['score']:.3f} ± {row['score_std']:.3f}" in cells
 
 
-@pytest.mark.parametrize(("count", "failed"), [(0, 0), (1, 1), (1, 0), (2, 0)])
-@pytest.mark.parametrize("metric", ["auroc", "log_loss"])
+@pytest.mark.parametrize(
+    ("count", "failed", "metric"),
+    [(0, 0, "auroc"), (1, 1, "auroc"), (1, 0, "auroc"), (2, 0, "auroc"), (2, 0, "log_loss")],
+)
 def test_few_trials_still_make_a_report(tmp_path: Path, count: int, failed: int, metric: str) -> None:
     mode = "min" if metric == "log_loss" else "max"
     wanted = Wanted(trials=count, failed=failed, published=0, metric=metric, mode=mode, max_epochs=1)
@@ -140,14 +170,112 @@ def test_the_summary_says_what_the_table_says(folder: Path) -> None:
     assert told["data"]["groups"] == 60
 
 
-def test_the_gain_is_paired_and_positive_where_the_best_trial_is_better(tmp_path: Path) -> None:
-    folder = build(tmp_path, Wanted(metric="log_loss", mode="min"))
+def test_the_difference_to_a_published_configuration_is_that_of_the_comparisons(folder: Path) -> None:
     told = summary(folder)
-    worse = next(row for row in told["published"] if row["number"] != told["best"]["number"])
-    differences = np.subtract(worse["fold_scores"], told["best"]["fold_scores"])
-    assert worse["gain"]["mean"] == pytest.approx(differences.mean())
-    assert worse["gain"]["mean"] > 0
-    assert worse["gain"]["std"] == pytest.approx(differences.std(ddof=1))
+    compared = {row["number"]: row for row in told["comparisons"]}
+    for row in told["published"]:
+        other = compared.get(row["number"], {})
+        assert row["difference"] == ({key: other[key] for key in ("difference", "low", "high")} if other else None)
+    assert sum(row["difference"] is not None for row in told["published"]) >= 1
+
+
+# --- the headline
+
+
+def test_the_corrected_estimate_is_the_headline_everywhere_and_the_score_that_chose_stands_beside_it(
+    report: Path,
+) -> None:
+    told = summary(report.parent)
+    estimate, best = told["estimate"], told["best"]
+    printed = CliRunner().invoke(app, [str(report.parent)]).stdout
+    texts = (Loads(report.read_text()).shown, report.with_suffix(".md").read_text(), " ".join(printed.split()))
+    for text in texts:
+        corrected = text.index(f"{estimate['corrected']:.3f}")
+        assert f"{estimate['low']:.3f} to {estimate['high']:.3f}" in text[corrected : corrected + 80]
+        scored = text.index(f"{best['score']:.3f} ± {best['score_std']:.3f}")
+        assert corrected < scored < text.index("configuration")
+
+
+def test_what_the_comparisons_say_is_in_every_form(report: Path) -> None:
+    told = summary(report.parent)["comparisons"]
+    assert told
+    for row in told:
+        assert row["words"] in Loads(report.read_text()).shown
+        assert row["words"] in report.with_suffix(".md").read_text()
+
+
+def test_summary_json_is_the_summary(report: Path) -> None:
+    assert json.loads(report.with_name("summary.json").read_text()) == json.loads(json.dumps(summary(report.parent)))
+
+
+def test_what_training_fell_back_to_is_told_with_its_trials(folder: Path) -> None:
+    note = "memory did not suffice: <trained> in 2 parts of a batch"
+    for number in (0, 3):
+        change(folder, number, notes=[note])
+    assert summary(folder)["notes"] == [{"note": note, "trials": [0, 3]}]
+    report = write_report(folder)
+    assert f"{note} (trials 0, 3)" in Loads(report.read_text()).shown
+    assert "trials 0, 3: memory did not suffice: &lt;trained>" in report.with_suffix(".md").read_text()
+
+
+# --- best/
+
+
+def test_a_warning_of_a_shortcut_stands_at_the_top_of_everything(folder: Path) -> None:
+    add_best(folder)
+    printed = CliRunner().invoke(app, [str(folder)]).stdout
+    shown = Loads((folder / "report.html").read_text()).shown
+    assert shown.index(WARNING) < shown.index("Did it help?")
+    assert shown.count(WARNING) == 2, "and where the network looks"
+    assert WARNING.replace("<", "&lt;") in (folder / "report.md").read_text()
+    assert WARNING in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"trial": 77}, "best/ holds trial 77, and trial"),
+        ({"warnings": "none"}, "best/seen.json is damaged (warnings)"),
+        ({"cases": [{"image_id": "a"}]}, "best/seen.json is damaged (cases)"),
+        ({"border": {"metric": "auroc"}}, "best/seen.json is damaged (border)"),
+    ],
+)
+def test_a_best_folder_that_does_not_fit_is_said_so(folder: Path, change: dict[str, object], says: str) -> None:
+    add_best(folder, **change)
+    note = summary(folder)["seen"]["note"]
+    assert says in note
+    assert "python -m search.explain covid-demo" in note
+
+
+def test_pictures_are_taken_from_their_folder_only_and_only_if_they_are_pictures(folder: Path) -> None:
+    secret = folder / "secret.jpg"
+    secret.write_bytes(b"\xff\xd8\xffsecret")
+    told = add_best(folder)
+    (folder / "best/pictures/link.jpg").symlink_to(secret)
+    (folder / "best/pictures/text.jpg").write_text("<svg onload=alert(1)>")
+    odd = ("../secret.jpg", str(secret), "pictures/../../secret.jpg", "pictures/link.jpg", "pictures/text.jpg", None)
+    cases = [told["cases"][1] | {"picture": name} for name in odd]
+    add_best(folder, cases=cases)
+    page = write_report(folder).read_text()
+    assert "data:image/jpeg" not in page
+    assert "<svg onload" not in page
+
+
+def test_the_test_split_is_told_with_its_interval_where_the_best_trial_was_scored_on_it(folder: Path) -> None:
+    assert summary(folder)["test"] is None
+    add_best(folder, test_images=60)
+    told = summary(folder)["test"]
+    (score,) = told["scores"]
+    assert (told["images"], score["of"]) == (60, "fold ensemble")
+    table = pl.read_parquet(folder / "best/test_predictions.parquet")
+    assert score["score"] == pytest.approx(roc_auc_score(table["target"], table["COVID"]))
+    assert score["low"] < score["score"] < score["high"]
+    report = write_report(folder)
+    words = f"{score['score']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+    for text in (Loads(report.read_text()).shown, report.with_suffix(".md").read_text()):
+        assert words in text
+    add_best(folder, trial=77)
+    assert summary(folder)["test"] is None, "another trial's predictions"
 
 
 # --- what was reported
@@ -187,7 +315,7 @@ def test_a_published_figure_stands_beside_the_reproduced_one_in_its_own_metric(r
 
 def test_a_published_configuration_that_was_not_tried_is_told_without_a_score(recorded: Path) -> None:
     row = summary(recorded)["published"][-1]
-    assert (row["state"], row["number"], row["score"], row["gain"]) == ("not tried", None, None, None)
+    assert (row["state"], row["number"], row["score"], row["difference"]) == ("not tried", None, None, None)
     assert (row["reported"]["reproduced"], row["reported"]["best_found"]) == (None, None), "nothing here has a Dice"
 
 
@@ -271,6 +399,78 @@ def test_an_unknown_name_suggests_the_nearest(folder: Path, option: list[str]) -
     assert (done.exit_code, done.stdout) == (2, "")
     assert "did you mean 'covid-demo'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--figures", "svgg"], "--figures 'svgg' is no format; did you mean 'svg'?"),
+        (["--figures", ","], "--figures needs a format"),
+        (["--metric", "auroc"], "--metric is for comparing"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_clear_line(folder: Path, options: list[str], says: str) -> None:
+    done = CliRunner().invoke(app, [str(folder), *options])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_browser_figures_as_files_are_refused_clearly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: object, **__: object) -> None:
+        raise ChromeNotFoundError
+
+    monkeypatch.setattr("plotly.io.write_images", nothing)
+    with pytest.raises(InputError, match="apt install chromium"):
+        write_figures(folder, ["svg"])
+
+
+# --- --serve
+
+
+@pytest.fixture
+def served(folder: Path) -> Iterator[str]:
+    """The address of a report that another process serves, which ends quietly on Ctrl-C."""
+    command = [sys.executable, "-m", "analysis", str(folder), "--serve"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    assert process.stdout is not None
+    try:
+        yield next(found[0] for line in process.stdout if (found := re.findall(r"http://127[\d.]+:\d+/", line)))
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=20)
+        assert (process.returncode, complaint) == (0, "")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_page_is_served_to_this_machine_and_nothing_else_of_the_folder(served: str, folder: Path) -> None:
+    with urllib.request.urlopen(served) as answer:
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert answer.read() == (folder / "report.html").read_bytes()
+    with urllib.request.urlopen(f"{served}summary.json") as answer:
+        assert json.load(answer)["name"] == "covid-demo"
+    for path in ("study.db", "../report.html", "experiment.json", "..%2freport.html"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(served + path)
+    elsewhere = urllib.request.Request(served, headers={"Host": "example.org:80"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(elsewhere)
+
+
+def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="--port 0 takes a free one"):
+            serve([folder / "report.html"], taken.getsockname()[1], print)
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", None])
