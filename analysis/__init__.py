@@ -3,7 +3,17 @@
 from analysis.report import write_report
 from analysis.results import Results
 from analysis.summary import summary
-from analysis.terminal import best_trials_table, published_table
+from analysis.terminal import best_trials_table, headline, published_table
 from analysis.trials import best, ranked, trials
 
-__all__ = ["Results", "best", "best_trials_table", "published_table", "ranked", "summary", "trials", "write_report"]
+__all__ = [
+    "Results",
+    "best",
+    "best_trials_table",
+    "headline",
+    "published_table",
+    "ranked",
+    "summary",
+    "trials",
+    "write_report",
+]

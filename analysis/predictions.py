@@ -156,14 +156,6 @@ class Ranked:
         return _macro(self.precision_FCG, self.average_precision_FC)
 
 
-def roc_curves(
-    targets_N: np.ndarray, probabilities_NC: np.ndarray, fold_N: np.ndarray
-) -> tuple[np.ndarray, list[float]]:
-    """True-positive rates on `FPR_GRID`, shape (folds, grid), and the area under each curve: see `Ranked.roc`."""
-    curves = Ranked.of(targets_N, probabilities_NC, fold_N).roc
-    return curves.values_FG, curves.areas
-
-
 def _macro(values_FCG: np.ndarray, areas_FC: np.ndarray) -> FoldCurves:
     positives = slice(1, 2) if areas_FC.shape[1] == 2 else slice(None)
     values_FCG, areas_FC = values_FCG[:, positives], areas_FC[:, positives]

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from analysis import seen
@@ -16,13 +15,12 @@ from analysis.effects import effects
 from analysis.estimate import estimate
 from analysis.failures import failures
 from analysis.importance import importances
-from analysis.predictions import EDGES, FPR_GRID, confusion_CC, distribution, extremes, of_each_class, roc_curves
 from analysis.results import Finding, Reported, Results, Skipped, Unavailable
 from analysis.trials import METRICS, ranked, std_of, trials
 from analysis.words import configuration_words, params_of, same, telling
 from trainables.metrics import STUDY
 
-TOP, CASES = 10, 5
+TOP = 10
 NAMED = 3
 """Images of a finding that are named, of those that it counts."""
 TRIAL = (
@@ -70,7 +68,6 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "targets": _targets(results, best),
         "studies": _studies(best),
         "sources": _sources(results, best),
-        "predictions": _predictions(results, best),
         "importances": _told(lambda: asdict(importances(results, table))),
         "effects": _told(lambda: effects(results, table)),
         "estimate": estimated,
@@ -172,47 +169,6 @@ def _sources(results: Results, best: dict[str, Any] | None) -> list[dict[str, An
     images = results.folds["fold"].value_counts().sort("fold")["count"]
     columns = (results.fold_names, images, best["fold_scores"] or [])
     return [{"source": name, "images": count, "score": score} for name, count, score in zip(*columns, strict=False)]
-
-
-def _predictions(results: Results, best: dict[str, Any] | None) -> dict[str, Any]:
-    """Of the best trial, out of fold: see `_of_classes` and `_of_masks`."""
-    try:
-        if best is None:
-            raise Unavailable("No trial has a score yet.")
-        return (_of_masks if results.has_masks else _of_classes)(results, best["number"])
-    except Unavailable as reason:
-        return {"note": str(reason)}
-
-
-def _of_masks(results: Results, number: int) -> dict[str, Any]:
-    """How the images' Dice is spread, and the images with the highest and the lowest."""
-    dice_N, iou_N = results.predictions(number, ["dice", "iou"]).T
-    return {
-        "dice": {"edges": EDGES.tolist(), "images": distribution(dice_N), "median": float(np.median(dice_N))},
-        **extremes(results.folds["image_id"], {"dice": dice_N, "iou": iou_N}, CASES),
-    }
-
-
-def _of_classes(results: Results, number: int) -> dict[str, Any]:
-    """Images per true (row) and predicted (column) class of the first target, and what each class scores."""
-    probabilities_NC = results.out_of_fold(number)
-    confusion = confusion_CC(results.targets, probabilities_NC)
-    own_scores = of_each_class(results.targets, probabilities_NC, results.validated_in)
-    rates, areas = roc_curves(results.targets, probabilities_NC, results.validated_in)
-    repeats = results.experiment["data"]["repeats"]
-    return {
-        "classes": results.classes,
-        "roc": {"false_positive_rate": FPR_GRID.tolist(), "true_positive_rate_of_fold": rates.tolist(), "areas": areas},
-        "confusion": confusion.tolist(),
-        "of_each_class": [
-            {
-                "name": name,
-                "images": int(confusion[index].sum()) // repeats,
-                **{score: {"mean": mean, "std": std} for score, (mean, std) in own_scores[index].items()},
-            }
-            for index, name in enumerate(results.classes)
-        ],
-    }
 
 
 def _found(finding: Finding) -> dict[str, Any]:

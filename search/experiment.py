@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import shlex
 import shutil
 import sys
@@ -234,9 +235,11 @@ def _same_images(options: Options) -> str:
 
 def _conclude(folder: Path, page: Path, console: Console) -> None:
     results = analysis.Results.open(folder)
+    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     console.print(analysis.best_trials_table(analysis.trials(folder), results.experiment))
-    if (published := analysis.published_table(analysis.summary(folder))) is not None:
+    if (published := analysis.published_table(told)) is not None:
         console.print(published)
+    console.print(analysis.headline(told))
     shown = _short(folder)
     for line in (
         f"Report:     {_short(page)}",

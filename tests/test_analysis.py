@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from analysis import Results, best, ranked, summary, trials, write_report
 from analysis.importance import importances
-from analysis.predictions import roc_curves
+from analysis.predictions import Ranked
 from analysis.results import Unavailable, reports
 from analysis.trials import METRICS, PARAMETERS, SCHEMA, mean_std
 from tests.results_folder import Wanted, build, change, scores, write_checkpoint
@@ -199,14 +199,14 @@ def test_out_of_fold_predictions_give_the_reported_scores(built: Path) -> None:
     ]
     reported = reports_of(built, 0)[-1]["folds"]
     assert [one["auroc"] for one in per_fold] == pytest.approx(reported["auroc"], abs=1e-6)
-    _, areas = roc_curves(results.targets, probabilities, results.validated_in)
+    areas = Ranked.of(results.targets, probabilities, results.validated_in).roc.areas
     assert areas == pytest.approx(reported["auroc"], abs=1e-6)
 
 
 def test_areas_of_several_classes_are_one_against_the_rest(tmp_path: Path) -> None:
     folder = build(tmp_path, Wanted(classes=("a", "b", "c"), trials=1, published=0, failed=0))
     results = Results.open(folder)
-    _, areas = roc_curves(results.targets, results.out_of_fold(0), results.validated_in)
+    areas = Ranked.of(results.targets, results.out_of_fold(0), results.validated_in).roc.areas
     assert areas == pytest.approx(reports_of(folder, 0)[-1]["folds"]["auroc"], abs=1e-6)
 
 

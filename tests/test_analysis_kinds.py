@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from analysis import Results, best_trials_table, summary, trials, write_report
 from analysis.figures import learning_curves
 from analysis.prediction_figures import roc
-from analysis.predictions import extremes, of_each_class, roc_curves
+from analysis.predictions import Ranked, extremes, of_each_class
 from analysis.results import SINCE
 from analysis.trials import PARAMETERS
 from analysis.words import configuration_words, folds_words, metric_words, params_of
@@ -77,8 +77,8 @@ def shown(folder: Path) -> tuple[str, str]:
 def test_masks_have_their_dice_in_place_of_confusion_and_recall(masks: Path) -> None:
     told = summary(masks)
     json.dumps(told, allow_nan=False)
-    assert set(told["predictions"]) == {"dice", "best", "worst"}
-    assert sum(told["predictions"]["dice"]["images"]) == 2 * 36, "each image once per repeat"
+    assert told["failures"]["kind"] == "segmentation"
+    assert sum(told["failures"]["distribution"]["images"]) == 2 * 36, "each image once per repeat"
     page, markdown = shown(masks)
     for text in (page, markdown):
         assert "Dice" in text
@@ -97,7 +97,7 @@ def test_the_best_and_worst_images_are_named_with_their_mean_over_repeats(masks:
     ids = results.folds["image_id"].to_list()
     page, markdown = shown(masks)
     for name, expected in (("best", -np.sort(-dice)[:5]), ("worst", np.sort(dice)[:5])):
-        cases = told["predictions"][name]
+        cases = told["failures"][name]
         assert [image["dice"] for image in cases] == pytest.approx(expected.tolist())
         assert all(image["dice"] == pytest.approx(dice[ids.index(image["image_id"])]) for image in cases)
         assert f"The {name} images" in page
@@ -121,8 +121,8 @@ def test_repeats_are_scored_over_all_their_folds(tmp_path: Path) -> None:
     assert len(told["best"]["fold_scores"]) == 6
     probabilities = results.out_of_fold(0)
     assert len(probabilities) == len(results.targets) == 3 * 48
-    assert np.sum(told["predictions"]["confusion"]) == 3 * 48
-    _, areas = roc_curves(results.targets, probabilities, results.validated_in)
+    assert np.sum(told["failures"]["targets"][0]["confusion"]["counts"]) == 3 * 48
+    areas = Ranked.of(results.targets, probabilities, results.validated_in).roc.areas
     assert areas == pytest.approx(told["best"]["fold_scores"])
     assert told["data"]["groups"] == 48
     assert "3 × 2 folds" in str(best_trials_table(trials(folder), results.experiment).caption)
@@ -140,7 +140,7 @@ def test_each_target_has_its_own_metrics_and_the_first_its_confusion(several: Pa
     reported = json.loads((several / "trials/0000/reports.jsonl").read_text())["folds"]
     assert of["shade"]["f1"]["std"] == pytest.approx(np.std(reported["f1:shade"], ddof=1))
     assert trials(several)["auroc_std:side"][0] == of["side"]["auroc"]["std"]
-    assert np.sum(told["predictions"]["confusion"]) == 48
+    assert np.sum(told["failures"]["targets"][0]["confusion"]["counts"]) == 48
     for text in shown(several):
         assert "Each target" in text
         assert "trained along, not scored" in text
@@ -324,7 +324,7 @@ def test_the_scores_of_each_class_are_those_of_scikit_learn_over_the_folds_that_
 
 def test_each_class_has_its_images_once_whatever_the_repeats(tmp_path: Path) -> None:
     folder = trained(tmp_path, small_dataset(classes=3), "accuracy", small_config(), k=2, repeats=2)
-    rows = summary(folder)["predictions"]["of_each_class"]
+    rows = summary(folder)["failures"]["targets"][0]["of_each_class"]
     assert [(row["name"], row["images"]) for row in rows] == [("a", 16), ("b", 16), ("c", 16)]
     page, markdown = shown(folder)
     for row in rows:

@@ -166,7 +166,7 @@ def test_the_summary_says_what_the_table_says(folder: Path) -> None:
     assert told["scored"] == order.height
     assert sum(told["budget"][state]["trials"] for state in ("finished", "stopped", "failed", "running")) == 8
     assert told["budget"]["total"]["seconds"] == pytest.approx(table["seconds"].sum())
-    assert np.sum(told["predictions"]["confusion"]) == 120
+    assert np.sum(told["failures"]["targets"][0]["confusion"]["counts"]) == 120
     assert told["data"]["groups"] == 60
 
 

@@ -71,8 +71,9 @@ def test_the_analysis_of_a_search_is_a_command(searched):
     told = json.loads(done.stdout)
     assert [trial["number"] for trial in told["history"]] == [0, 1]
     assert told["metric"] == "auroc"
-    assert sum(map(sum, told["predictions"]["confusion"])) == 16
-    assert len(told["predictions"]["roc"]["areas"]) == len(told["curve"]) == 2
+    (of_target,) = told["failures"]["targets"]
+    assert sum(map(sum, of_target["confusion"]["counts"])) == 16
+    assert len(of_target["roc"]["areas"]) == len(told["curve"]) == 2
 
 
 def test_without_data_it_says_what_to_get_where_to_put_it_and_that_demo_exists():
