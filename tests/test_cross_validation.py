@@ -4,7 +4,6 @@ import math
 
 import pytest
 from ray import tune
-from ray.tune.utils import validate_save_restore
 
 from tests.small import small_config, small_dataset, small_folds, small_protocol
 from trainables.cross_validation import CrossValidation
@@ -41,11 +40,6 @@ def local(ray_on_loopback):
 
 def told(result):
     return {key: result[key] for key in ("epoch", "best_epoch", "accuracy", "accuracy_std", "folds", "finished")}
-
-
-def test_rays_own_check_of_saving_and_restoring_passes(ray_on_loopback):
-    """Which saves after three steps, that is two rungs and a part, of a trial that is not to have finished by then."""
-    assert validate_save_restore(trainable(small_protocol(max_epochs=100)), configuration(dropout=0.3))
 
 
 def test_a_step_ends_at_every_rung_with_a_whole_cross_validation(local):

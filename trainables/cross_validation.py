@@ -30,8 +30,10 @@ if TYPE_CHECKING:  # imports torch, which takes seconds: the driver names this c
     from trainables.lockstep import Lockstep
 
 SAVED_AFTER_S, SAVING_SHARE = 1.0, 0.05
-"""A trial that goes on is saved at a rung where so much of it would be lost otherwise, and where saving has not taken
-more than this share of its time: it takes longer than a small trial's training. Every trial is saved at its end."""
+"""A trial that goes on is saved at a rung where so much of it would be lost otherwise, and where saving takes no more
+than this share of its time: it may take longer than to train a small trial. Every trial is saved at its end."""
+SAVED_BYTES_PER_S = 2e8
+"""At least, with an optimizer's 16 bytes for each parameter that is trained."""
 LONGEST_STEP_S = 60.0
 """A step ends after the epoch in which this time is over, even between rungs: so that much may be lost at most when a
 process dies. Schedulers decide at rungs only."""
@@ -86,9 +88,10 @@ class CrossValidation(tune.Trainable):
                 "done": True,
             }
         unsaved = time.monotonic() - self._saved_at
+        took = self._saving_took or 16 * report.get("trainable_parameters", 0) * len(self._folds) / SAVED_BYTES_PER_S
         return {
             **report,
-            SHOULD_CHECKPOINT: unsaved >= max(SAVED_AFTER_S, self._saving_took / SAVING_SHARE),
+            SHOULD_CHECKPOINT: unsaved >= max(SAVED_AFTER_S, took / SAVING_SHARE),
             "number": self.config["number"],
             "published": self.config["published"],
             "params": self.config["params"],

@@ -95,10 +95,10 @@ def cut(body: nn.Module, image_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Mo
     return between(body, None, found[-1]), between(body, found[-1], None), found[-1].name
 
 
-def steps_before(place: Place) -> list[fx.Node]:
-    """Those that what crosses there comes from, in the order of execution."""
-    needed = _leading_to(place.step, set())
-    return [node for node in place.step.graph.nodes if node in needed]
+def steps_before(graph: fx.Graph, place: Place | None) -> list[fx.Node]:
+    """Those that what crosses there comes from, in the order of execution; None: that the output comes from."""
+    needed = _leading_to(graph.output_node().args[0] if place is None else place.step, set())
+    return [node for node in graph.nodes if node in needed]
 
 
 def described(body: nn.Module, step: fx.Node) -> tuple[str, dict[str, torch.Tensor]]:

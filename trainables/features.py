@@ -38,9 +38,9 @@ DRAWN = "1"
 IN_MEMORY_BYTES = 10**9
 """Features that are kept in memory where they cannot be stored; of more than that there are none."""
 CHECKED, TOLERANCE = 16, 0.2
-"""Features are kept in bfloat16 where those of so many images differ from float32's by less than this share of what
-they differ from each other: rounding is then less than 4 % of their variance. A trained network's differ by some
-hundredths; of a random one that hardly tells images apart, most of the difference may be rounding."""
+"""Features of a body are kept in bfloat16 where its output for so many images differs from float32's by less than this
+share of what the images differ by: rounding is then less than 4 % of the variance. A trained network's output differs
+by some hundredths; of a random one that hardly tells images apart, most of the difference may be rounding."""
 STORED_AS = {torch.bfloat16: np.int16, torch.float32: np.float32}
 """numpy has no bfloat16: its bits are stored."""
 
@@ -55,7 +55,7 @@ class FrozenBody:
         self.places = places(self.body.module, (channels, config.image_size_px, config.image_size_px))
         """Where it can be cut, at or before the first trained layer. None where nothing is frozen, or where it cannot
         be cut: then it is trained whole."""
-        self._digests: dict[Place, str] = {}
+        self._digests: dict[Place | None, str] = {}
         self._steps: dict[fx.Node, str] = {}
 
     @property
@@ -71,10 +71,11 @@ class FrozenBody:
         """What leads from one place to another. None: from the images, to the features that the head takes."""
         return between(self.body.module, start, end)
 
-    def digest(self, place: Place) -> str:
-        """Of the weights before a place, and of what is done with them."""
+    def digest(self, place: Place | None) -> str:
+        """Of the weights before a place, and of what is done with them; None: of the whole body, which can be cut."""
         if place not in self._digests:
-            self._digests[place] = content_digest(map(self._of_step, steps_before(place)))
+            steps = steps_before(self.places[0].step.graph, place)
+            self._digests[place] = content_digest(map(self._of_step, steps))
         return self._digests[place]
 
     def _of_step(self, step: fx.Node) -> str:
@@ -183,26 +184,30 @@ class PrefixFeatures:
 
     @cached_property
     def _precision(self) -> torch.dtype:
-        """The one that is computed in, unless it is too coarse for this network: then float32."""
+        """The one that is computed in, unless it is too coarse for this body: then float32. Looked at once per machine:
+        rounding adds up from place to place, so what is fine enough at the end is so everywhere."""
         precision = compute_dtype(self._protocol)
-        for found in (precision, torch.float32):
-            if found_array(self._name(self._place, AS_IT_IS, found)) is not None:
-                return found
         if precision == torch.float32:
             return precision
-        prefix = self._on_device(self._frozen.part(None, self._place))
+        name = f"rounding-{content_digest([*self._key, self._frozen.digest(None)])}"
+        return precision if stored_array(name, (1,), np.float32, self._round)[0] <= TOLERANCE else torch.float32
+
+    def _round(self, error: np.ndarray) -> None:
+        """What rounding changes in the output of the body, as a share of what images differ by."""
+        body, precision = self._on_device(self._frozen.body.module), compute_dtype(self._protocol)
         rows = torch.linspace(0, self._images - 1, min(CHECKED, self._images)).long()
         images, all_of_them = self._inputs(rows, AS_IT_IS), torch.arange(len(rows))
         exact, coarse = (
-            self._computed(prefix, images, each, all_of_them).float().flatten(1) for each in (torch.float32, precision)
+            self._computed(body, images, each, all_of_them).float().flatten(1) for each in (torch.float32, precision)
         )
-        error = float((coarse - exact).norm() / (exact - exact.mean(0)).norm())
-        if error <= TOLERANCE:
-            return precision
-        log.warning(
-            "%s: rounded to %s, features differ too much (%.2f): kept in float32", self._config.model, precision, error
-        )
-        return torch.float32
+        error[0] = float((coarse - exact).norm() / (exact - exact.mean(0)).norm())
+        if not error[0] <= TOLERANCE:
+            log.warning(
+                "%s: rounded to %s, features differ too much (%.2f): kept in float32",
+                self._config.model,
+                precision,
+                error[0],
+            )
 
     def _name(self, place: Place, view: int, precision: torch.dtype) -> str:
         """Of a store: changes with whatever changes its content."""

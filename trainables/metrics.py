@@ -134,7 +134,7 @@ def scores(targets_N: np.ndarray, probabilities_NC: np.ndarray) -> dict[str, flo
         "f1": (2 * hits_C / np.maximum(true_C + predicted_C, 1))[positives].mean(),
         "cohen_kappa": (accuracy - chance) / (1 - chance) if chance < 1 else float("nan"),
         "log_loss": _log_loss(targets_N, probabilities_NC),
-        "calibration_error": _calibration_error(right_N, probabilities_NC.max(1)),
+        "calibration_error": calibration_error(right_N, probabilities_NC.max(1)),
     }
     return {name: float(value) for name, value in found.items()}
 
@@ -167,7 +167,7 @@ def _log_loss(targets_N: np.ndarray, probabilities_NC: np.ndarray) -> float:
     return float(-np.log(of_truth_N.clip(np.finfo(np.float64).eps)).mean())
 
 
-def _calibration_error(right_N: np.ndarray, confidence_N: np.ndarray) -> float:
+def calibration_error(right_N: np.ndarray, confidence_N: np.ndarray) -> float:
     """Mean distance between the accuracy and the confidence of `BINS` bins, weighted by their images."""
     bin_N = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence_N)
     return float(np.abs(np.bincount(bin_N, right_N - confidence_N)).sum() / len(right_N))
