@@ -136,6 +136,8 @@ class CrossValidation(tune.Trainable):
             if lockstep.epoch in self._protocol.rungs or time.monotonic() - began > LONGEST_STEP_S:
                 break
         report = lockstep.report()
+        if report["energy_joules"] is not None:  # of a GPU that it may share
+            report["energy_joules"] *= min(1.0, ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
         return {**report, "curve": lockstep.curve[reported:], "done": report["finished"]}
 
     def _begun(self) -> "Lockstep":

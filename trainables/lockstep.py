@@ -25,6 +25,7 @@ from datasets.pixels import pixels, pixels_key
 from datasets.stores import no_room_for
 from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
+from trainables.energy import joules
 from trainables.features import IN_MEMORY_BYTES, FrozenBody, PrefixFeatures, begun
 from trainables.fold import Fold, compute_dtype
 from trainables.fused import FusedHeads, can_be_fused
@@ -69,6 +70,8 @@ class Lockstep:
         self._begin_phase()
         self.seconds = 0.0
         """Of training and validation, over all processes that have worked on this trial."""
+        self.joules: float | None = None
+        """That its GPU used meanwhile, whoever else computed on it; None where none tells."""
         self.curve: Curve = []
         self.best_epoch = 0
         self._best_rank = (-math.inf, -math.inf)
@@ -193,7 +196,7 @@ class Lockstep:
 
     def advance(self) -> None:
         """Train and validate every fold for one epoch."""
-        began = time.perf_counter()
+        began, used_before = time.perf_counter(), joules(self._protocol.device)
         self.epoch += 1
         self._begin_phase()
         losses = self._mean_curve("log_loss")[self._phase.after :]
@@ -213,6 +216,9 @@ class Lockstep:
             self._best_rank, self.best_epoch, self._best_predictions = rank, self.epoch, predictions
             self._best_weights = [fold.weights() for fold in self._folds]
         self.seconds += time.perf_counter() - began
+        used = joules(self._protocol.device)
+        if used is not None and used_before is not None:
+            self.joules = (self.joules or 0.0) + used - used_before
 
     def _train_in_turn(self, epoch: int, fetch: Fetch, decays: int) -> list[float]:
         return [fold.train(epoch, fetch, decays) for fold in self._folds]
@@ -229,6 +235,7 @@ class Lockstep:
             f"{metric}_std": float(np.std(by_metric[metric], ddof=1)) if at_best else math.nan,
             "folds": by_metric,
             "seconds": self.seconds,
+            "energy_joules": self.joules,
             "trainable_parameters": self.trainable_parameters,
             "total_parameters": self.total_parameters,
             "cut_after": self.cut and self.cut["after"],
@@ -260,6 +267,7 @@ class Lockstep:
         return {
             "epoch": self.epoch,
             "seconds": self.seconds,
+            "joules": self.joules,
             "curve": json.dumps(self.curve),  # torch looks at every number of a list
             "best_epoch": self.best_epoch,
             "best_rank": self._best_rank,
@@ -271,6 +279,7 @@ class Lockstep:
         """Of a trial that had not finished."""
         state = torch.load(folder / "state.pt", map_location=self._protocol.device, weights_only=True)
         self.epoch, self.seconds, self.curve = state["epoch"], state["seconds"], json.loads(state["curve"])
+        self.joules = state["joules"]
         self.best_epoch, self._best_rank = state["best_epoch"], tuple(state["best_rank"])
         self._micro_batch.parts = state["parts"]
         self._begin_phase()
