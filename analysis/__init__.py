@@ -1,5 +1,7 @@
 """Finished trials in; tables, figures and reports out. `python -m analysis NAME`."""
 
+import datasets.interruption  # noqa: F401, I001 -- before all that takes long
+
 from analysis.report import write_report
 from analysis.results import Results
 from analysis.summary import summary

@@ -15,7 +15,7 @@ from analysis.serve import serve
 from analysis.summary import summary
 from analysis.terminal import best_trials_table, comparison_tables, headline, published_table
 from analysis.trials import trials
-from datasets import InputError
+from datasets import InputError, interruption
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -44,6 +44,7 @@ def main(
     folders = [_folder(name, results) for name in dict.fromkeys(names)]
     console = Console()
     try:
+        interruption.started()
         formats = figure_formats(figures) if figures is not None else []
         if len(folders) > 1:
             if formats:
@@ -58,6 +59,9 @@ def main(
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted.", err=True)
+        raise typer.Exit(130) from None
 
 
 def _folder(name: str, results: Path) -> Path:
@@ -72,7 +76,10 @@ def _reported(folder: Path, as_json: bool, formats: list[str], console: Console)
         _echo_json(summary(folder))
         return []
     report = write_report(folder)
-    told, experiment = json.loads((folder / "summary.json").read_text()), Results.open(folder).experiment
+    told, experiment = (
+        json.loads((folder / "summary.json").read_text(encoding="utf-8")),
+        Results.open(folder).experiment,
+    )
     if experiment["demonstration"]:
         console.print("DEMONSTRATION DATA: drawn by a program; the scores say nothing about patients.", style="yellow")
     console.print(headline(told))
@@ -83,7 +90,8 @@ def _reported(folder: Path, as_json: bool, formats: list[str], console: Console)
     console.print(f"\nReport: {report}", soft_wrap=True, markup=False, highlight=False)
     if formats:
         written, missing = write_figures(folder, formats)
-        console.print(f"Figures: {len(written)} files in {folder / 'figures'}", soft_wrap=True, highlight=False)
+        said = f"Figures: {len(written)} files in {folder / 'figures'}"
+        console.print(said, soft_wrap=True, markup=False, highlight=False)
         for name, reason in missing.items():
             console.print(f"No {name}: {reason}", soft_wrap=True, markup=False, highlight=False)
     return [folder / name for name in REPORT_FILES]

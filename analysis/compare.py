@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 
 from analysis.budget import STATES
-from analysis.estimate import LEVEL, Z, bootstrap_samples, estimate, standard_error
+from analysis.estimate import bootstrap_samples, estimate, standard_error
 from analysis.report import environment, write_text
 from analysis.results import Results, Unavailable, finite, reports
 from analysis.scoring import Scoring, numbered
 from analysis.selection import over_folds
+from analysis.shares import LEVEL, Z
 from analysis.trials import ranked, std_of, trials
 from analysis.words import configuration_words, folds_words, params_of, telling
 from datasets import InputError, nearest
@@ -59,7 +60,7 @@ def _common(opened: list[Results], tables: list[pl.DataFrame], metric: str | Non
             raise InputError(f"these experiments searched by different scores ({by}): choose one with --metric")
         return searched.pop()
     if metric not in METRICS:
-        raise InputError(f"--metric {metric!r} is no score{nearest(metric, list(METRICS))}: {', '.join(METRICS)}")
+        raise InputError(f"--metric {metric!r} is no score{nearest(metric, list(METRICS))} Known: {', '.join(METRICS)}")
     for results, table in zip(opened, tables, strict=True):
         if results.experiment["metric"] != metric and (metric not in table.columns or not table[metric].count()):
             raise InputError(f"--metric {metric!r}: no trial of {results.experiment['name']} has that score")
@@ -109,13 +110,13 @@ def _one(results: Results, table: pl.DataFrame, searched_by: str) -> dict[str, A
             **{name: best[name] for name in ("number", "published", "score", "score_std", "epochs", "best_epoch")},
             "configuration": configuration_words(params_of(best), telling(table)),
         },
-        "estimate": _estimated(results, table),
+        "estimate": _estimated(results, table, searched_by),
     }
 
 
-def _estimated(results: Results, table: pl.DataFrame) -> dict[str, Any]:
+def _estimated(results: Results, table: pl.DataFrame, searched_by: str) -> dict[str, Any]:
     try:
-        return estimate(results, table)
+        return estimate(results, table, searched_by)
     except Unavailable as reason:
         return {"note": str(reason)}
 
@@ -145,7 +146,8 @@ def _difference(first: Results, estimated: dict[str, Any], second: Results, othe
         for results, number in ((first, estimated["number"]), (second, other["number"]))
     )
     sign = 1 if METRICS[scoring.metric] == "max" else -1
-    difference, spread = sign * (estimated["corrected"] - other["corrected"]), standard_error(score_B - other_B)
+    difference = sign * (estimated["corrected"] - other["corrected"]) + 0.0  # never -0.000
+    spread = standard_error(score_B - other_B)
     low, high = difference - Z * spread, difference + Z * spread
     apart = not low <= 0 <= high
     names = (first.experiment["name"], second.experiment["name"])

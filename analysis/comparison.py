@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.estimate import LEVEL, Z, bootstrap_samples, estimate, standard_error
+from analysis.estimate import bootstrap_samples, estimate, standard_error
 from analysis.results import Results, Unavailable
 from analysis.scoring import Scoring, numbered
 from analysis.selection import over_folds
+from analysis.shares import LEVEL, Z
 from analysis.trials import ranked
 from trainables.metrics import STUDY
 
@@ -158,7 +159,9 @@ class _Paired:
 
 def _in_words(winner: int, row: dict[str, Any], found: dict[str, Any], better: str) -> str:
     """For somebody who has patients and no statistics."""
-    other = row["published"] or f"trial {row['number']}"
+    other, early = row["published"] or f"trial {row['number']}", ""
+    if row["state"] == "stopped":
+        early = f" The scheduler stopped {other} at epoch {row['epochs']}: what it would have become is not known."
     images, differ = found["images"], found["differ"]
     if differ:
         right = f"trial {winner} is {better} on {found['winner_right']}, {other} on {found['other_right']}"
@@ -169,10 +172,10 @@ def _in_words(winner: int, row: dict[str, Any], found: dict[str, Any], better: s
         text += ": not distinguishable"
         if found["small"]:
             text += f", and {images} images are too few to tell such configurations apart"
-        return f"{text}."
+        return f"{text}.{early}"
     ahead = f"trial {winner}" if found["difference"] > 0 else other
     text += f": on new images of this kind {ahead} is better"
     sure = found["folds_low"] is not None and not found["folds_low"] <= 0 <= found["folds_high"]
     if not sure:
         text += "; whether it would be if both were trained anew, so few folds do not say"
-    return f"{text}."
+    return f"{text}.{early}"

@@ -40,13 +40,14 @@ import polars as pl
 from analysis.results import Mode, Results, Unavailable
 from analysis.scoring import Scoring, numbered, samples
 from analysis.selection import FIRST_COMPARED, Curves, choice, epochs_optimism
+from analysis.shares import LEVEL, Z, wilson
 from analysis.trials import ranked
 from trainables.metrics import METRICS, OF_MASKS, STUDY
 
-LEVEL, Z = 0.95, 1.959964
-"""Of the intervals, and the quantile of the normal distribution that belongs to it."""
-BOUNDS: dict[str, tuple[float, float] | None] = {"cohen_kappa": (-1.0, 1.0), "log_loss": None}
-"""Between what a metric lies, if not between 0 and 1; None: without bounds."""
+BOUNDS = {"cohen_kappa": (-1.0, 1.0), "log_loss": (0.0, math.inf)}
+"""Between what a metric lies, if not between 0 and 1."""
+BY_IMAGE = ("accuracy", "calibration_error", "log_loss", *OF_MASKS)
+"""Metrics in which every image counts alike; in the others every class does."""
 SAMPLES = (200, 1000)
 """Bootstrap samples at least and at most; between them, as many as `SAMPLED` allows."""
 SAMPLED = 1_000_000
@@ -58,9 +59,10 @@ AT_ONCE = 8
 """Trials whose predictions are read while others are scored."""
 
 
-def estimate(results: Results, table: pl.DataFrame) -> dict[str, Any]:
+def estimate(results: Results, table: pl.DataFrame, searched_by: str | None = None) -> dict[str, Any]:
     """Of the best trial of `table` (`analysis.trials.trials`), for JSON; raises `Unavailable` where there is none.
 
+    searched_by: the metric that the epochs were chosen by, where it is not that of `results`.
     Beside what `corrected_score` gives: number (the winner), metric, mode, trials (that have a score), stopped (of
     these, by the scheduler), unreadable (whose predictions are damaged: they cannot be chosen), images, groups and how,
     a sentence.
@@ -73,7 +75,7 @@ def estimate(results: Results, table: pl.DataFrame) -> dict[str, Any]:
     unreadable: list[int] = []
     results.predictions(scored["number"][0], list(scoring.columns))  # raises where the winner's own are not known
     offered = _offered(results, scored, list(scoring.columns), unreadable)
-    curves = partial(_curves, results, metric, len(scoring.folds))
+    curves = partial(_curves, results, metric, searched_by or metric, len(scoring.folds))
     found = corrected_score(scoring, mode, numbered(results.folds["group"]), offered, curves)
     stopped = int((scored["state"] == "stopped").sum())
     return {
@@ -114,7 +116,8 @@ def corrected_score(
     of_epochs = epochs_optimism(mode, scoring.repeats, found.chosen_without, curves)
     optimism = found.optimism + of_epochs
     corrected, spread = naive - (1 if mode == "max" else -1) * optimism, standard_error(found.winner_B)
-    low, high = wilson(scoring.metric, corrected, spread, naive, len(group_N) // scoring.repeats, groups)
+    images, worth = len(group_N) // scoring.repeats, _worth(scoring, group_N)
+    low, high = _around(scoring.metric, corrected, spread, naive, images, worth)
     return {
         "naive": naive,
         "corrected": corrected,
@@ -204,14 +207,14 @@ def _most_read(results: Results) -> int:
     return max(FIRST_COMPARED + 1, READ // results.folds.height)
 
 
-def _curves(results: Results, metric: str, folds: int, number: int) -> Curves | None:
+def _curves(results: Results, metric: str, searched_by: str, folds: int, number: int) -> Curves | None:
     curves = results.curves(number)
-    if not curves.height or curves.height % folds or not {metric, "log_loss"} <= set(curves.columns):
+    if not curves.height or curves.height % folds or not {metric, searched_by, "log_loss"} <= set(curves.columns):
         return None
-    scores_E, losses_E = (
-        curves[name].fill_null(math.nan).to_numpy().reshape(-1, folds) for name in (metric, "log_loss")
+    scores_EF, chosen_by_EF, losses_EF = (
+        curves[name].fill_null(math.nan).to_numpy().reshape(-1, folds) for name in (metric, searched_by, "log_loss")
     )
-    return scores_E, losses_E
+    return scores_EF, (1 if METRICS[searched_by] == "max" else -1) * chosen_by_EF, losses_EF
 
 
 def _in_words(found: dict[str, Any], trials: int, stopped: int, unreadable: int, most: int) -> str:
@@ -242,21 +245,35 @@ def standard_error(score_B: np.ndarray) -> float:
     return float(np.nanstd(score_B, ddof=1))
 
 
-def wilson(metric: str, score: float, spread: float, at: float, images: int, groups: int) -> tuple[float, float]:
+def _worth(scoring: Scoring, group_N: np.ndarray) -> float:
+    """How many groups stand behind a score. Where classes count alike it is as many as would tell as much if there were
+    equally many of each: ten positive images among a thousand are not worth a thousand."""
+    groups = float(group_N.max()) + 1
+    if not scoring.classes or scoring.metric.removeprefix(STUDY) in BY_IMAGE:
+        return groups
+    found = [groups]
+    for targets_N in scoring.targets_NT.T:
+        _, first = np.unique(np.column_stack([targets_N, group_N]), axis=0, return_index=True)
+        of_class_C = np.unique(targets_N[first], return_counts=True)[1]
+        found.append(len(of_class_C) ** 2 / float((1 / of_class_C).sum()))
+    return min(found)
+
+
+def _around(metric: str, score: float, spread: float, at: float, images: int, worth: float) -> tuple[float, float]:
     """The interval of `LEVEL` around a score.
 
-    spread: the standard error, of the score `at`; images, groups: how many there are. As many images stand behind a
-    score at most, and where it has no spread, because nothing is wrong, as many as there are groups.
+    spread: the standard error, of the score `at`. As many images stand behind a score at most as there are; where
+    nothing is wrong, or all is, as many as it is worth.
     """
-    bounds = BOUNDS.get(metric.removeprefix(STUDY), (0.0, 1.0))
-    if bounds is None:  # without bounds: normal
-        return score - Z * spread, score + Z * spread
-    low, high = bounds
+    low, high = BOUNDS.get(metric.removeprefix(STUDY), (0.0, 1.0))
+    if math.isinf(high):  # normal
+        return max(low, score - Z * spread), score + Z * spread
     share, at_share, spread = ((value - low) / (high - low) for value in (score, at, low + spread))
     share, at_share = min(max(share, 0.0), 1.0), min(max(at_share, 0.0), 1.0)
-    count = at_share * (1 - at_share) / spread**2 if spread > 0 else float(groups)
+    count = worth
+    if spread > 0 and 0 < at_share < 1:
+        count = at_share * (1 - at_share) / spread**2
     if metric not in OF_MASKS and metric != "calibration_error":
         count = min(count, float(images))
-    centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return low + (high - low) * max(0.0, centre - half), low + (high - low) * min(1.0, centre + half)
+    from_low, to_high = wilson(share, count)
+    return low + (high - low) * from_low, low + (high - low) * to_high

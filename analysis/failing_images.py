@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.predictions import OutOfFold, Ranked, confusion_CC
 from analysis.results import Results
+from analysis.scoring import numbered
 from analysis.shares import share
 from analysis.trials import mean_std
 
@@ -32,8 +33,8 @@ class Rows:
     def of(results: Results) -> "Rows":
         repeats, folds = results.experiment["data"]["repeats"], results.folds
         kept = [name for name in ("image_id", "group", "source", "study") if name in folds.columns]
-        group_N = folds["group"].rank("dense").to_numpy().astype(np.int64) - 1
-        return Rows(folds.head(folds.height // repeats).select(kept), repeats, group_N, results.fold_names)
+        images = folds.head(folds.height // repeats).select(kept)
+        return Rows(images, repeats, numbered(folds["group"]), results.fold_names)
 
     def of_image(self, values_N: np.ndarray) -> np.ndarray:
         """(images, repeats, …) of what is known of every prediction."""

@@ -20,7 +20,6 @@ from analysis.predictions import (
     OutOfFold,
     Ranked,
     brier,
-    calibration_error,
     confusion_CC,
     distribution,
     guessed_precision,
@@ -32,6 +31,7 @@ from analysis.predictions import (
 from analysis.results import Results
 from analysis.shares import share
 from analysis.trials import mean_std
+from trainables.metrics import calibration_error
 
 SURE = 0.9
 """From which probability on the model is called sure."""

@@ -169,7 +169,7 @@ def budget_by_rung(results: Results, trials: pl.DataFrame) -> go.Figure:
         cliponaxis=False, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
     longest = float(rungs["seconds"].max())  # type: ignore[arg-type]
-    figure.update_xaxes(title_text="seconds of training, all trials", range=[0, longest * 1.45])
+    figure.update_xaxes(title_text="seconds of training, all trials", range=[0, longest * 1.65])
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return styled(figure, height=150 + 34 * rungs.height).update_layout(barmode="stack", bargap=0.35)
 

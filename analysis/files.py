@@ -20,7 +20,7 @@ def figure_formats(text: str) -> list[str]:
     formats = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in formats:
         if name not in FORMATS:
-            raise InputError(f"--figures {name!r} is no format{nearest(name, FORMATS)}: {', '.join(FORMATS)}")
+            raise InputError(f"--figures {name!r} is no format{nearest(name, FORMATS)} Known: {', '.join(FORMATS)}")
     if not formats:
         raise InputError(f"--figures needs a format: {', '.join(FORMATS)}")
     return list(dict.fromkeys(formats))

@@ -13,7 +13,6 @@ import polars as pl
 from analysis.results import Results
 from analysis.shares import share
 from analysis.trials import mean_std
-from trainables.metrics import BINS
 
 FPR_GRID = np.linspace(0, 1, 101).round(2)
 """False-positive rates at which the ROC curves of the folds are averaged."""
@@ -207,31 +206,42 @@ def reliability(probability_N: np.ndarray, true_N: np.ndarray, group_N: np.ndarr
     ]
 
 
-def calibration_error(right_N: np.ndarray, confidence_N: np.ndarray) -> float:
-    """Mean distance between confidence and accuracy over bins of the confidence, as in `trainables.metrics.scores`."""
-    bin_N = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence_N)
-    return float(np.abs(np.bincount(bin_N, right_N - confidence_N)).sum() / len(right_N))
-
-
 def brier(targets_N: np.ndarray, probabilities_NC: np.ndarray) -> float:
     """Mean squared error of the probability of the second of two classes; of several, summed over them (Brier 1950)."""
     squares_NC = (probabilities_NC - np.eye(probabilities_NC.shape[1])[targets_N]) ** 2
     return float((squares_NC[:, 1] if squares_NC.shape[1] == 2 else squares_NC.sum(1)).mean())
 
 
-def thresholds_of(positive_N: np.ndarray, score_N: np.ndarray) -> dict[str, float]:
-    """From which score on an image is called positive: `youden`, with the highest sum of sensitivity and specificity
-    (Youden 1950), which is that of the highest balanced accuracy; and `sensitivity 0.9`, … the highest that reaches it.
+def balanced_threshold(positive_N: np.ndarray, probability_N: np.ndarray) -> float:
+    """Where sensitivity plus specificity is highest (Youden 1950), halfway between two probabilities that occur; of
+    equals the one next to 0.5, which also stands where there is nothing to choose by.
 
-    Each lies halfway to the next lower score, or is 0 where there is none. Raises ValueError where a class is missing.
+    positive_N: 0 or 1. probability_N: of 1, as often as there are repeats.
+    """
+    values = np.unique(probability_N)
+    cuts = np.concatenate([[0.5, 0.0], (values[:-1] + values[1:]) / 2])
+    of_positive, of_negative = (np.sort(probability_N[positive_N == truth]) for truth in (1, 0))
+    if not len(of_positive) or not len(of_negative):
+        return 0.5
+    sensitivity = 1 - np.searchsorted(of_positive, cuts) / len(of_positive)
+    specificity = np.searchsorted(of_negative, cuts) / len(of_negative)
+    best = np.isclose(sensitivity + specificity, (sensitivity + specificity).max(), rtol=0, atol=1e-12)
+    return float(min(cuts[best], key=lambda cut: abs(cut - 0.5)))
+
+
+def thresholds_of(positive_N: np.ndarray, score_N: np.ndarray) -> dict[str, float]:
+    """From which score on an image is called positive: `youden`, the `balanced_threshold`; and `sensitivity 0.9`, … the
+    highest that reaches it, which lies halfway to the next lower score, or is 0 where there is none.
+
+    Raises ValueError where a class is missing.
     """
     scores, hits, alarms = _passed(positive_N, score_N)
     if not hits[-1] or not alarms[-1]:
         raise ValueError("a threshold needs images of both classes")
     halfway = np.append((scores[:-1] + scores[1:]) / 2, 0.0)
-    sensitivity, false_rate = hits / hits[-1], alarms / alarms[-1]
+    sensitivity = hits / hits[-1]
     return {
-        "youden": float(halfway[np.argmax(sensitivity - false_rate)]),
+        "youden": balanced_threshold(positive_N, score_N),
         **{f"sensitivity {s}": float(halfway[np.argmax(sensitivity >= s - 1e-9)]) for s in SENSITIVITIES},
     }
 

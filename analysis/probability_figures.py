@@ -99,7 +99,7 @@ def sensitivity_specificity(results: Results, number: int, target: int = 0) -> g
             y=values_FG.mean(0).round(5),
             mode="lines",
             line={"color": colour, "width": 2.5, "dash": dash},
-            name=f"{name}, mean ± standard deviation over folds",
+            name=name,
             hovertemplate=f"{name} %{{y:.3f}} from %{{x:.2f}} on<extra></extra>",
         )
     figure.update_xaxes(title_text=f"threshold on the probability of {plain(own.classes[1])}", range=[-0.01, 1.01])

@@ -25,6 +25,7 @@ from analysis.words import (
     folds_words,
     interval_words,
     metric_words,
+    no_markdown,
     reported_words,
     rule_words,
     score_words,
@@ -34,6 +35,7 @@ from analysis.words import (
 )
 from datasets import InputError
 from trainables.metrics import STUDY
+from trainables.shortcuts import BORDER_TELLS, CORNERS_TELL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -61,6 +63,8 @@ def write_report(folder: Path) -> Path:
         "s": told,
         "states": STATES,
         "folds": folds_words(results.experiment),
+        "border_tells": BORDER_TELLS,
+        "corners_tell": CORNERS_TELL,
         "of_targets": tuple(dict.fromkeys((results.experiment["metric"].removeprefix(STUDY), *OF_TARGETS))),
     }
     html = environment.get_template("report.html.j2").render(
@@ -96,8 +100,8 @@ def write(file: Path, write: Callable[[Path], object]) -> None:
     try:
         write(partial)
         partial.replace(file)
-    except PermissionError:
-        raise InputError(f"{file} cannot be written: no permission; --json reads only") from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror or error}); --json reads only") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -117,12 +121,6 @@ def _date(iso: str) -> str:
     return f"{date.day} {date:%B %Y, %H:%M %Z}".strip()
 
 
-def _cell(text: object) -> str:
-    """Text that cannot break out of a cell of a Markdown table, nor into HTML."""
-    escaped = str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")
-    return " ".join(escaped.split())
-
-
 environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",)),
@@ -132,7 +130,7 @@ environment = jinja2.Environment(
 )
 FILTERS: dict[str, Callable[..., Any]] = {
     "best_values": _best_values,
-    "cell": _cell,
+    "cell": no_markdown,
     "configuration": lambda params: configuration_words(params, list(params)),
     "date": _date,
     "difference": lambda row: difference_words(row["difference"], row["low"], row["high"]),

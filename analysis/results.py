@@ -70,13 +70,16 @@ class Results:
             raise InputError(f"{folder / 'experiment.json'} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise InputError(f"{folder / 'experiment.json'} is damaged: {error}") from None
+        is_record = isinstance(experiment, dict) and isinstance(experiment.get("data", {}), dict)
+        if not is_record:
+            raise InputError(f"{folder / 'experiment.json'} is damaged: it holds no record of a search")
         missing = Experiment.__required_keys__ - set(experiment)
         if missing:
             raise InputError(f"{folder / 'experiment.json'} lacks: {', '.join(sorted(missing))}")
         experiment["data"] = SINCE | experiment["data"]
         try:
             folds = pl.read_parquet(folder / "folds.parquet", glob=False)
-        except (FileNotFoundError, pl.exceptions.PolarsError) as error:
+        except (OSError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{folder / 'folds.parquet'} cannot be read: {error}") from None
         return Results(folder, experiment, folds)
 

@@ -22,6 +22,10 @@ from analysis.results import Results, Unavailable
 from analysis.scoring import Scoring
 
 PICTURE = re.compile(r"pictures/[\w.-]+\.jpg")
+LARGEST_BYTES = 500_000
+"""Of a picture that a page carries."""
+LARGEST = 1e12
+"""Number that is shown."""
 NUMBER = (int, float)
 SCORE = {"mean": (*NUMBER, None), "std": (*NUMBER, None)}
 EXCHANGED = {"same": SCORE, "other": SCORE}
@@ -66,6 +70,7 @@ def seen(results: Results, number: int) -> dict[str, Any]:
     again = f"python -m search.explain {name} makes it"
     try:
         told = json.loads((results.folder / "best/seen.json").read_bytes())
+        json.dumps(told, allow_nan=False)  # as it is written again
     except FileNotFoundError:
         raise Unavailable(f"Not looked at yet: {again}.") from None
     except (OSError, ValueError) as error:
@@ -87,6 +92,8 @@ def _fits(value: Any, shape: Any) -> bool:
         return isinstance(value, dict) and all(_fits(value.get(key), one) for key, one in shape.items())
     if isinstance(shape, list):
         return isinstance(value, list) and all(_fits(one, shape[0]) for one in value)
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:
+        return False
     return value is None if shape is None else isinstance(value, shape)
 
 
@@ -97,29 +104,35 @@ def pictures(results: Results, told: dict[str, Any]) -> dict[str, str]:
         for name in (case.get("picture"), case.get("saliency")):
             if not isinstance(name, str) or not PICTURE.fullmatch(name):
                 continue
-            content = _read(results.folder / "best" / name)
+            content = _picture(results.folder.resolve() / "best" / name)
             if content.startswith(b"\xff\xd8\xff"):
                 found[name] = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
     return found
 
 
 def test_split(results: Results, number: int | None) -> dict[str, Any] | None:
-    """The metric of the search on the test split, which no trial has seen: `images`, `level` and `scores`, of the fold
-    ensemble and of the refit, each with `of` and its interval. None where there is no test split, or where it has not
-    been scored with trial `number`."""
+    """The metric of the search on the test split, which no trial has seen: `images`, `level`, `before` (trials that had
+    been scored on it earlier) and `scores`, of the fold ensemble and of the refit, each with `of` and its interval.
+    None where there is no test split, or where it has not been scored with trial `number`."""
     found = []
+    before: list[int] = []
     for name, file in (("fold ensemble", "best/seen.json"), ("refit", "refit/test.json")):
         try:
-            found.append({"of": name} | _scored(results, results.folder / file, number))
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
-            continue  # not there, of another trial or data set, or damaged: then there is nothing to tell
-    return {"images": found[0]["images"], "level": found[0]["level"], "scores": found} if found else None
+            told = json.loads((results.folder / file).read_bytes())
+            if told["trial"] != number:
+                continue
+            found.append({"of": name} | _scored(results, (results.folder / file).parent))
+            before += [trial for trial in told.get("tested_before", []) if isinstance(trial, int)]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, pl.exceptions.PolarsError):
+            continue  # not there, of another data set, or damaged: then there is nothing to tell
+    if not found:
+        return None
+    first = found[0]
+    return {"images": first["images"], "level": first["level"], "before": sorted(set(before)), "scores": found}
 
 
-def _scored(results: Results, file: Path, number: int | None) -> dict[str, Any]:
-    if json.loads(file.read_bytes())["trial"] != number:
-        raise ValueError("of another trial")
-    table = pl.read_parquet(file.with_name("test_predictions.parquet"), glob=False).with_columns(fold=pl.lit(0))
+def _scored(results: Results, folder: Path) -> dict[str, Any]:
+    table = pl.read_parquet(folder / "test_predictions.parquet", glob=False).with_columns(fold=pl.lit(0))
     scoring = Scoring.of(replace(results, folds=table))
     return interval(
         scoring.targets_NT,
@@ -131,8 +144,10 @@ def _scored(results: Results, file: Path, number: int | None) -> dict[str, Any]:
     )
 
 
-def _read(file: Path) -> bytes:
+def _picture(file: Path) -> bytes:
+    """Empty where it is missing, too large, or a link to somewhere else."""
     try:
-        return b"" if file.is_symlink() else file.read_bytes()
+        inside = file.resolve() == file and file.stat().st_size <= LARGEST_BYTES
+        return file.read_bytes() if inside else b""
     except OSError:
         return b""

@@ -15,8 +15,9 @@ from analysis.scoring import Scoring
 FIRST_COMPARED, MARGIN = 10, 1.5
 """Trials that are compared in any case; and by how much more than the largest shift among them a trial's distance from
 the winner may change in a sample."""
-Curves = tuple[np.ndarray, np.ndarray]
-"""Of a trial: the metric and the log loss of every epoch and fold, (epochs, F)."""
+Curves = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of a trial, for every epoch and fold, (epochs, F): the metric, what its best epoch was chosen by (the higher, the
+better) and the log loss, which decides between equals."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ def epochs_optimism(
             curve = known[number]
             if curve is None:
                 continue
-            scores_EF, losses_EF = sign * curve[0], curve[1]
+            scores_EF, chosen_by_EF, losses_EF = curve
             of_all, of_others = (
-                _best_epoch(scores_EF[:, folds], losses_EF[:, folds]) for folds in (slice(None), others)
+                _best_epoch(chosen_by_EF[:, folds], losses_EF[:, folds]) for folds in (slice(None), others)
             )
-            gaps_times.append((float(scores_EF[of_all, fold] - scores_EF[of_others, fold]), times))
+            gaps_times.append((sign * float(scores_EF[of_all, fold] - scores_EF[of_others, fold]), times))
         finite = [(gap, times) for gap, times in gaps_times if math.isfinite(gap)]
         if finite:
             gaps.append(np.average([gap for gap, _ in finite], weights=[times for _, times in finite]))

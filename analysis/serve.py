@@ -47,7 +47,7 @@ def _handler(files: list[Path]) -> type[http.server.BaseHTTPRequestHandler]:
 
         def _answer(self, with_content: bool) -> None:
             # A page of the network whose name has been pointed at this machine must not read this one.
-            if self.headers.get("Host", "").rpartition(":")[0] not in LOOPBACK:
+            if self.headers.get("Host", "").partition(":")[0] not in LOOPBACK:
                 return self.send_error(403)
             file = served.get(self.path.partition("?")[0])
             try:

@@ -1,9 +1,18 @@
 """Shares and means of images with a 95 % interval that knows groups and repeats."""
 
+import math
+
 import numpy as np
 
-Z95 = 1.959964
-"""The normal distribution's 97.5 % quantile."""
+LEVEL, Z = 0.95, 1.959964
+"""Of all intervals, and the quantile of the normal distribution that belongs to it."""
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """The interval of a share of `count` independent images (Wilson 1927)."""
+    centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def share(true_N: np.ndarray, group_N: np.ndarray, repeats: int = 1) -> dict[str, float | None]:
@@ -22,9 +31,8 @@ def share(true_N: np.ndarray, group_N: np.ndarray, repeats: int = 1) -> dict[str
     if 0 < p < 1 and groups > 1:
         variance = ((hits - p * sizes) ** 2).sum() * groups / (groups - 1) / count**2
         worth = max(1.0, min(count / repeats, p * (1 - p) / variance if variance else np.inf))
-    centre = (p + Z95**2 / (2 * worth)) / (1 + Z95**2 / worth)
-    half = Z95 / (1 + Z95**2 / worth) * np.sqrt(p * (1 - p) / worth + Z95**2 / (4 * worth**2))
-    return {"value": p, "low": float(max(0.0, min(p, centre - half))), "high": float(min(1.0, max(p, centre + half)))}
+    low, high = wilson(p, worth)
+    return {"value": p, "low": min(p, low), "high": max(p, high)}
 
 
 def mean_interval(values_N: np.ndarray, group_N: np.ndarray) -> dict[str, float | None]:
@@ -36,5 +44,5 @@ def mean_interval(values_N: np.ndarray, group_N: np.ndarray) -> dict[str, float 
     if groups < 2:
         return {"value": mean, "low": None, "high": None}
     between = ((np.bincount(group_N, values_N) - mean * sizes) ** 2).sum()
-    half = Z95 * float(np.sqrt(between * groups / (groups - 1))) / len(values_N)
+    half = Z * float(np.sqrt(between * groups / (groups - 1))) / len(values_N)
     return {"value": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half)}

@@ -84,7 +84,7 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
             "findings": [_found(finding) for finding in experiment["data"]["findings"]],
         },
         "errors": table.filter(pl.col("error").is_not_null()).select("number", "error").head(TOP).to_dicts(),
-        "run": {
+        "record": {
             name: experiment[name]
             for name in (
                 "command", "started", "sessions", "searcher", "scheduler", "trials", "max_epochs", "rungs", "seed",

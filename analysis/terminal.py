@@ -52,7 +52,7 @@ def headline(summary: dict[str, Any]) -> Text:
         lines.append(Text(f"On the {summary['test']['images']:,} images of the test split: {scores}"))
     lines += [Text(f"Warning: {warning}", style="yellow") for warning in summary["seen"]["warnings"]]
     if isinstance(summary["comparisons"], list):
-        lines += [Text(row["words"]) for row in summary["comparisons"][:SAID]]
+        lines += [Text(row["words"]) for row in summary["comparisons"] if "words" in row][:SAID]
     return Text("\n").join(lines)
 
 
@@ -153,8 +153,8 @@ def published_table(summary: dict[str, Any]) -> Table | None:
 
 def _table(title: str, caption: str | None = None) -> Table:
     return Table(
-        title=title,
-        caption=caption,
+        title=Text(title),  # names are no markup
+        caption=None if caption is None else Text(caption),
         box=None,
         pad_edge=False,
         title_justify="left",

@@ -116,6 +116,14 @@ def energy_words(joules: float | None) -> str:
     return f"{hours / 1000:.1f} kWh" if hours >= 999.5 else f"{hours:.1f} Wh" if hours < 9.95 else f"{hours:.0f} Wh"
 
 
+MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\`*[]|"})
+
+
+def no_markdown(text: object) -> str:
+    """Text on one line that is no link, picture, HTML or end of a table's cell in Markdown: names come from anybody."""
+    return " ".join(str(text).split()).translate(MARKUP)
+
+
 def params_of(row: dict[str, Any]) -> dict[str, Any]:
     """The parameters of one row of the trials table."""
     return {name.removeprefix(PARAMETER): value for name, value in row.items() if name.startswith(PARAMETER)}

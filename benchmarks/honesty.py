@@ -183,8 +183,10 @@ def searched(setting: Setting, seed: int) -> Found:
 
     def curves(number: int) -> Curves:
         curve = trials[number].curve
-        scores, losses = (np.array([point[name] for point in curve]) for name in (setting.metric, "log_loss"))
-        return scores.reshape(-1, len(folds)), losses.reshape(-1, len(folds))
+        scores_EF, losses_EF = (
+            np.array([point[name] for point in curve]).reshape(-1, len(folds)) for name in (setting.metric, "log_loss")
+        )
+        return scores_EF, scores_EF, losses_EF
 
     found = corrected_score(scoring, METRICS[setting.metric], numbered(np.tile(rows, setting.repeats)), offered, curves)
     bounds = found["low"], found["high"]

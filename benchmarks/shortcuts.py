@@ -28,7 +28,7 @@ from trainables.protocol import Protocol
 from trainables.shortcuts import attention, probed, warnings
 
 DRAWS = 20
-FIRST_SEED = 200
+FIRST_SEED = 300
 """The thresholds were chosen on other draws, see shortcuts.md."""
 PLANTED: dict[str, tuple[str, ...]] = {"nothing": (), "text": ("text",), "source": ("source",)}
 
@@ -72,7 +72,7 @@ def looked(task: str, plant: tuple[str, ...], seed: int, images: int) -> dict[st
     probabilities_NC, maps_NHW, _ = in_each_fold(unseen, sample)
     assert maps_NHW is not None, "a convolutional network keeps maps"
     found = probed(sample, unseen.predict, probabilities_NC)
-    shares = attention(maps_NHW, sample.targets_N, dataset.classes)["by_class"]
+    shares = attention(maps_NHW, sample.targets_N, sample.groups_N, dataset.classes)["by_class"]
     return {
         "warns": bool(warnings(found)),
         "auroc": trial.report()["auroc"],

@@ -1,5 +1,5 @@
-"""Ctrl-C while `python -m datasets`, `search` or `search.…` starts: one line, where Python would print the middle of an
-import.
+"""Ctrl-C while `python -m datasets`, `analysis`, `search` or `search.…` starts: one line, where Python would print the
+middle of an import.
 
 The package imports this before anything large: numpy and polars take most of the first second, and an exception in the
 midst of them is not always a KeyboardInterrupt.
@@ -27,7 +27,8 @@ def started() -> None:
 if (
     sys.argv[:1] == ["-m"]
     and any(
-        before == "-m" and name.partition(".")[0] in ("datasets", "search") for before, name in pairwise(sys.orig_argv)
+        before == "-m" and name.partition(".")[0] in ("datasets", "analysis", "search")
+        for before, name in pairwise(sys.orig_argv)
     )
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):

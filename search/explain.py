@@ -31,8 +31,9 @@ SECONDS = 8.0
 """What the test for shortcuts may take, unless it is said how many images it looks at."""
 PASSES = 14
 """How often it looks at an image, about."""
-LOOKED_AT = (600, 300, 150, 75)
-"""It looks at so many images: as many as there is time for."""
+LOOKED_AT = (600, 300, 150)
+"""It looks at so many images: as many as there is time for, and at the last number in any case, for which
+`benchmarks/shortcuts.md` says how often it warns."""
 
 Say = Callable[[str], None]
 
@@ -58,7 +59,7 @@ def explain(found: Reopened, images: int | None = None, say: Say = lambda text: 
     write_model(folder, ensemble, results, number, _estimate(results, table))
     ensemble.to("cuda" if torch.cuda.is_available() else "cpu")
     notes: list[str] = []
-    test = _test(found, ensemble, number, folder, notes, say)
+    test = _test(found, ensemble, folder, say)
     told: dict[str, Any] = {"trial": number, "layer": None, "attention": None, "border": None, "warnings": []}
     if results.has_masks:
         cases = cases_of_masks(found, ensemble, number, folder)
@@ -67,7 +68,8 @@ def explain(found: Reopened, images: int | None = None, say: Say = lambda text: 
         say("what they look at")
         told |= _looked(found, ensemble, images, notes)
         cases = cases_of_classes(found, ensemble, number, folder, with_maps=told["layer"] is not None)
-    write_json(folder / "seen.json", told | {"cases": cases, "test": test, "notes": notes})
+    told |= {"cases": cases, "test": test, "tested_before": _tested_before(folder, number), "notes": notes}
+    write_json(folder / "seen.json", told)
     shown = {name for case in cases for name in (case["picture"], case["saliency"])}
     for file in (folder / "pictures").glob("*"):
         if f"pictures/{file.name}" not in shown:
@@ -85,26 +87,28 @@ def _estimate(results: Results, table: pl.DataFrame) -> dict[str, Any] | None:
         return None
 
 
-def _test(
-    found: Reopened, ensemble: "Ensemble", number: int, folder: Path, notes: list[str], say: Say
-) -> dict[str, Any] | None:
+def _test(found: Reopened, ensemble: "Ensemble", folder: Path, say: Say) -> dict[str, Any] | None:
     """The scores of the networks' mean on the test split, and its predictions as a file; None where there is none."""
     if not len(found.test):
         return None
     from trainables.held_out import held_out
 
     say(f"the test split, {len(found.test):,} images")
-    before = _before(folder)
-    if before.get("test") and before.get("trial") != number:
-        notes.append(
-            f"The test split had been scored before, with trial {before.get('trial')}: who chose after having seen "
-            f"that has no untouched images left."
-        )
     predictions, metrics = held_out(ensemble, found.test)
     part = folder / "test_predictions.part"
     predictions.write_parquet(part)
     part.replace(folder / "test_predictions.parquet")
     return {"images": len(found.test), "metrics": metrics}
+
+
+def _tested_before(best: Path, number: int) -> list[int]:
+    """The other trials that the test split has been scored with: who chose after having seen that has no untouched
+    images left, however often it is explained again."""
+    before = _before(best)
+    tested = before.get("tested_before") or []
+    if before.get("test") and before.get("trial") != number:
+        tested = [*tested, before.get("trial")]
+    return sorted({trial for trial in tested if isinstance(trial, int)} - {number})
 
 
 def _before(best: Path) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _looked(found: Reopened, ensemble: "Ensemble", images: int | None, notes: li
             f"{ensemble.description.config.model} keeps no map of its images, which could show where it looks."
         )
     else:
-        told["attention"] = attention(maps_NHW, sample.targets_N, found.dataset.classes)
+        told["attention"] = attention(maps_NHW, sample.targets_N, sample.groups_N, found.dataset.classes)
         nowhere = float((maps_NHW.max((1, 2)) <= 0).mean())
         if nowhere > 0.1:
             notes.append(

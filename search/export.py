@@ -105,7 +105,7 @@ def export(folder: Path, out: Path, to: Format, fold: str = "ensemble", number: 
     }
     images, what = _images(folder, max(BATCHES), size_px, description.channels, description.interpolation)
     expected = ensemble.predict(images)[chosen].mean(0)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as temporary:
+    with _folder_beside(out) as temporary:
         file = Path(temporary) / out.name
         try:
             with _quiet(), torch.inference_mode(False), torch.no_grad():
@@ -130,6 +130,18 @@ def export(folder: Path, out: Path, to: Format, fold: str = "ensemble", number: 
         f"{out}: {to}, {of_what}, {out.stat().st_size / 1e6:.3g} MB, images {facts['input']}; probabilities of {what} "
         f"differ by {largest:.2g} at most"
     )
+
+
+@contextlib.contextmanager
+def _folder_beside(out: Path) -> Iterator[str]:
+    """A temporary one; an `InputError` where nothing can be written there."""
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name the file")
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from None
 
 
 def _torchscript(module: "Exportable", example: "torch.Tensor", file: Path, facts: dict[str, str]) -> Call:

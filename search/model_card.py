@@ -9,10 +9,16 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from analysis.predictions import balanced_threshold
 from analysis.results import Results, Unavailable, finite, reports
-from analysis.words import configuration_words, folds_words, interval_words, metric_words, score_words
+from analysis.words import (
+    configuration_words,
+    folds_words,
+    interval_words,
+    metric_words,
+    no_markdown,
+    score_words,
+)
 from datasets import Target
 
 if TYPE_CHECKING:  # imports torch, which takes seconds
@@ -107,30 +113,15 @@ def thresholds(targets: tuple[Target, ...], results: Results, number: int) -> di
     return chosen
 
 
-def balanced_threshold(positive_N: np.ndarray, probability_N: np.ndarray) -> float:
-    """Where sensitivity plus specificity is highest (Youden 1950), halfway between two probabilities that occur; of
-    equals the one next to 0.5, which also stands where there is nothing to choose by.
-
-    positive_N: 0 or 1. probability_N: of 1, as often as there are repeats.
-    """
-    values = np.unique(probability_N)
-    cuts = np.concatenate([[0.5], (values[:-1] + values[1:]) / 2])
-    of_positive, of_negative = (np.sort(probability_N[positive_N == truth]) for truth in (1, 0))
-    if not len(of_positive) or not len(of_negative):
-        return 0.5
-    sensitivity = 1 - np.searchsorted(of_positive, cuts) / len(of_positive)
-    specificity = np.searchsorted(of_negative, cuts) / len(of_negative)
-    best = np.isclose(sensitivity + specificity, (sensitivity + specificity).max(), rtol=0, atol=1e-12)
-    return float(min(cuts[best], key=lambda cut: abs(cut - 0.5)))
-
-
 def card(description: "Description", networks: int) -> str:
     """Markdown."""
     about = description.about
     data, score = about["data"], about["score"]
     size_px, channels = description.config.image_size_px, description.channels
-    classes = [f"{_plain(target.name)}: {', '.join(map(_plain, target.classes))}" for target in description.targets]
-    lines = [f"# {_plain(about['title'])}", ""]
+    classes = [
+        f"{no_markdown(target.name)}: {', '.join(map(no_markdown, target.classes))}" for target in description.targets
+    ]
+    lines = [f"# {no_markdown(about['title'])}", ""]
     if about["demonstration"]:
         lines += [
             "**DEMONSTRATION DATA. Trained on phantoms, images drawn by a program. It has never seen a real image, and "
@@ -139,8 +130,8 @@ def card(description: "Description", networks: int) -> str:
         ]
     refit = about["refit"]
     lines += [
-        f"{_made_of(networks, refit)} of trial {about['trial']} of the experiment {_plain(about['experiment'])}: "
-        f"{_plain(about['configuration'])}.",
+        f"{_made_of(networks, refit)} of trial {about['trial']} of the experiment {no_markdown(about['experiment'])}: "
+        f"{no_markdown(about['configuration'])}.",
         "",
         "## What it is for",
         "",
@@ -159,7 +150,7 @@ def card(description: "Description", networks: int) -> str:
         f"{data['images']:,} {'phantoms' if about['demonstration'] else 'images'} ({_counts(data)}) in "
         f"{data['groups']:,} groups (patients, or sets of duplicates), digest `{data['digest']}`. "
         f"{data['dropped']:,} were left out, {data['test_images']:,} are a test split that no trial has seen. Networks "
-        f"began with weights: {_plain(about['weights'])}.",
+        f"began with weights: {no_markdown(about['weights'])}.",
         "",
         "## Score",
         "",
@@ -214,18 +205,15 @@ def _score_lines(about: dict[str, Any], score: dict[str, Any], refit: dict[str, 
 
 
 def _threshold_lines(description: "Description") -> list[str]:
+    how = description.about["thresholds_how"]
     return [
-        f"- {_plain(target.classes[1])} is decided for from a probability of {description.thresholds[target.name]:.3f} "
-        f"on ({description.about['thresholds_how']}), which weighs both errors alike: choose another where they do not."
+        f"- {no_markdown(target.classes[1])} is decided for from a probability of "
+        f"{description.thresholds[target.name]:.3f} on ({how}), which weighs both errors alike: choose another where "
+        "they do not."
         for target in description.targets
         if target.name in description.thresholds
     ]
 
 
 def _counts(data: dict[str, Any]) -> str:
-    return ", ".join(f"{count:,} {_plain(name)}" for name, count in data["counts"].items())
-
-
-def _plain(text: Any) -> str:
-    """On one line, and none of it markup."""
-    return "".join(f"\\{letter}" if letter in "\\`*[]<>|#_" else letter for letter in " ".join(str(text).split()))
+    return ", ".join(f"{count:,} {no_markdown(name)}" for name, count in data["counts"].items())

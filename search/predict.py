@@ -13,6 +13,7 @@ minus the mean Dice of each network's mask with that of all.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +44,10 @@ def main(
     console = Console(stderr=True)
     try:
         interruption.started()
+        if csv is not None and (csv.is_dir() or not csv.parent.is_dir()):  # before hours of work
+            raise InputError(f"--csv {csv}: {'is a folder' if csv.is_dir() else f'there is no folder {csv.parent}'}")
         table, skipped = _predicted(name, images, saliency, masks, results, console)
+        table = no_formulas(table)
         if csv is None:
             typer.echo(table.write_csv(float_precision=6), nl=False)
         else:
@@ -132,9 +136,18 @@ def image_files(given: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
 def _places(files: list[Path]) -> list[Path]:
     """Where a picture of each file is to lie: its path below the folder that all are in, with another ending behind, so
     that no two are the same."""
-    absolute = [file.absolute() for file in files]
+    absolute = [Path(os.path.normpath(file.absolute())) for file in files]  # without `..`, which would lead out again
     above = Path(os.path.commonpath([file.parent for file in absolute]))
     return [Path(f"{file.relative_to(above)}.png") for file in absolute]
+
+
+def no_formulas(table: pl.DataFrame) -> pl.DataFrame:
+    """Names that a spreadsheet would compute (`=…`, `+…`, `-…`, `@…`) with an apostrophe before them, as spreadsheets
+    write text: files and the classes of a model may come from anybody."""
+    formula = "^[=+@\t\r-]"
+    return table.with_columns(pl.col(pl.String).str.replace(f"({formula})", "'$1")).rename(
+        {name: f"'{name}" for name in table.columns if re.match(formula, name)}
+    )
 
 
 def _write(table: pl.DataFrame, file: Path) -> None:
@@ -143,7 +156,7 @@ def _write(table: pl.DataFrame, file: Path) -> None:
         table.write_csv(part, float_precision=6)
         part.replace(file)
     except OSError as error:
-        raise InputError(f"--csv {file}: cannot be written ({error.strerror})") from None
+        raise InputError(f"--csv {file}: cannot be written ({error.strerror or error})") from None
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from search.ray_session import set_environment
 
 set_environment(address=None)
+# How long a test takes says something of the machine, and nothing of the behaviour.
+hypothesis.settings.register_profile("without a clock", deadline=None)
+hypothesis.settings.load_profile("without a clock")
 
 
 @pytest.fixture(scope="session", autouse=True)

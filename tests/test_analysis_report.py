@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from analysis import Results, best_trials_table, published_table, ranked, summary, trials, write_report
 from analysis.__main__ import app
 from analysis.files import write_figures
+from analysis.seen import pictures
 from analysis.serve import serve
 from datasets import InputError
 from tests.best_folder import WARNING, add_best
@@ -105,7 +106,7 @@ def test_the_banner_stands_there_for_demonstration_data_only(folder: Path, demon
 def test_names_cannot_become_markup(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     folder = build(tmp_path, Wanted(classes=("a|b", evil), trials=5, failed=0))
-    change(folder, 3, error=f"ValueError: {evil}")
+    change(folder, 3, error=f"ValueError: {evil} ![see](http://elsewhere.org)")
     report = write_report(folder)
     page = report.read_text()
     assert Loads(page).scripts == 3
@@ -113,6 +114,7 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
     assert evil not in page
     markdown = report.with_suffix(".md").read_text()
     assert "<script>" not in markdown
+    assert "![see" not in markdown
     assert "a\\|b" in markdown
 
 
@@ -238,6 +240,8 @@ def test_a_warning_of_a_shortcut_stands_at_the_top_of_everything(folder: Path) -
         ({"warnings": "none"}, "best/seen.json is damaged (warnings)"),
         ({"cases": [{"image_id": "a"}]}, "best/seen.json is damaged (cases)"),
         ({"border": {"metric": "auroc"}}, "best/seen.json is damaged (border)"),
+        ({"trial": 10**400}, "best/seen.json is damaged (trial)"),
+        ({"further": float("inf")}, "best/seen.json cannot be read"),
     ],
 )
 def test_a_best_folder_that_does_not_fit_is_said_so(folder: Path, change: dict[str, object], says: str) -> None:
@@ -259,6 +263,9 @@ def test_pictures_are_taken_from_their_folder_only_and_only_if_they_are_pictures
     page = write_report(folder).read_text()
     assert "data:image/jpeg" not in page
     assert "<svg onload" not in page
+    (folder / "best/pictures").rename(folder / "elsewhere")
+    (folder / "best/pictures").symlink_to(folder / "elsewhere")
+    assert pictures(Results.open(folder), {"cases": told["cases"]}) == {}
 
 
 def test_the_test_split_is_told_with_its_interval_where_the_best_trial_was_scored_on_it(folder: Path) -> None:
@@ -274,8 +281,21 @@ def test_the_test_split_is_told_with_its_interval_where_the_best_trial_was_score
     words = f"{score['score']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
     for text in (Loads(report.read_text()).shown, report.with_suffix(".md").read_text()):
         assert words in text
+    add_best(folder, test_images=60, tested_before=[1])
+    for text in (Loads(write_report(folder).read_text()).shown, report.with_suffix(".md").read_text()):
+        assert "also been scored with trial 1" in text
     add_best(folder, trial=77)
     assert summary(folder)["test"] is None, "another trial's predictions"
+
+
+def test_what_could_not_be_tested_for_shortcuts_is_not_called_free_of_them(folder: Path) -> None:
+    border = add_best(folder, warnings=[])["border"]
+    assert "No sign of a shortcut on 80 images" in Loads(write_report(folder).read_text()).shown
+    unknown = {"same": {"mean": None, "std": None}, "other": {"mean": None, "std": None}}
+    add_best(folder, warnings=[], border=border | {"corners_exchanged": unknown})
+    shown = Loads(write_report(folder).read_text()).shown
+    assert "No sign" not in shown
+    assert "could not be tested" in shown
 
 
 # --- what was reported
@@ -460,6 +480,9 @@ def test_the_page_is_served_to_this_machine_and_nothing_else_of_the_folder(serve
     for path in ("study.db", "../report.html", "experiment.json", "..%2freport.html"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(served + path)
+    here = urllib.request.Request(served, headers={"Host": "localhost"})  # as at port 80
+    with urllib.request.urlopen(here) as answer:
+        assert answer.status == 200
     elsewhere = urllib.request.Request(served, headers={"Host": "example.org:80"})
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(elsewhere)

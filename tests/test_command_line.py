@@ -217,6 +217,7 @@ def test_the_demonstration(tmp_path):
     assert done.stdout.count("DEMONSTRATION DATA") == 2
     assert "324 images (162 NORMAL, 162 COVID), phantoms" in done.stdout
     folder = tmp_path / "covid-demo"
+    assert {file.name for file in (folder / "best").iterdir()} >= {"model.json", "model.safetensors", "seen.json"}
     told = json.loads(
         subprocess.run(
             [sys.executable, "-m", "analysis", str(folder), "--json"],

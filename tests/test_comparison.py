@@ -9,6 +9,8 @@ import pytest
 
 from analysis.comparison import comparisons
 from analysis.results import Results, Unavailable
+from analysis.summary import summary
+from analysis.terminal import headline
 from analysis.trials import ranked, trials
 from tests.results_folder import Wanted, build
 
@@ -35,6 +37,7 @@ def test_every_published_configuration_is_compared_and_the_second_best(built):
     assert [each["second"] for each in found if each["number"] == second] == [True]
     for each in found:
         other = table.filter(table["number"] == each["number"]).row(0, named=True)
+        name = each["published"] or f"trial {each['number']}"
         assert each["naive_difference"] == pytest.approx(table["score"][0] - other["score"])
         assert each["low"] < each["difference"] < each["high"]
         assert each["folds_low"] < each["difference"] < each["folds_high"]
@@ -42,6 +45,7 @@ def test_every_published_configuration_is_compared_and_the_second_best(built):
         assert each["winner_right"] + each["other_right"] == each["differ"] <= 120
         assert each["distinguishable"] == (each["low"] > 0 or each["high"] < 0)
         assert ("not distinguishable" in each["words"]) != each["distinguishable"]
+        assert (f"stopped {name}" in each["words"]) == (other["state"] == "stopped")
     json.dumps(found)
 
 
@@ -80,5 +84,6 @@ def test_one_trial_has_nothing_to_be_compared_with_and_a_damaged_one_says_so(fol
         file.write_bytes(b"x" * file.stat().st_size)
     [damaged] = [each for each in compared(folder) if each["number"] == second]
     assert "damaged" in damaged["unavailable"]
+    assert "AUROC" in str(headline(summary(folder))), "of which the other words of the headline know nothing"
     with pytest.raises(Unavailable, match="nothing to compare"):
         comparisons(Results.open(folder), trials(folder).head(1))

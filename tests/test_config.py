@@ -53,6 +53,8 @@ def test_oversampling_may_say_up_to_how_many():
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match="parameter 'model' is missing"):
+        TrialConfig.of({})
     with pytest.raises(InputError, match="unknown parameter 'learning_rte'; did you mean 'learning_rate'"):
         small_config(learning_rte=1e-3)
 

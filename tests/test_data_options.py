@@ -55,7 +55,8 @@ def table(folder: Path, *columns: str) -> Path:
 
 def searched(tmp_path: Path, **options: Any) -> tuple[search.Result, str]:
     console = Console(width=200, file=io.StringIO(), record=True)
-    return search.run("images", console=console, results=tmp_path, **SMALL | options), console.export_text()
+    given = SMALL | {"explain": False} | options
+    return search.run("images", console=console, results=tmp_path, **given), console.export_text()
 
 
 @pytest.mark.slow

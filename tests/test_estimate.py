@@ -169,11 +169,13 @@ def test_an_epoch_that_is_best_by_chance_is_paid_for():
     scores = np.array([[0.9, 0.5, 0.5], [0.5, 0.8, 0.5], [0.6, 0.6, 0.6]])  # each fold has its lucky epoch
     losses = 1 - scores
     # Best of all: 0, mean 0.63. Without fold 0: epoch 1, which gives it 0.5; without 1: 0 (0.5); without 2: 0 (0.5).
-    gap = epochs_optimism("max", 1, [{7: 10}, {7: 10}, {7: 10}], lambda number: (scores, losses))
+    gap = epochs_optimism("max", 1, [{7: 10}, {7: 10}, {7: 10}], lambda number: (scores, scores, losses))
     assert gap == pytest.approx((0.9 - 0.5) / 3)
     assert epochs_optimism("max", 1, [{7: 10}] * 3, lambda number: None) == 0
     steady = np.linspace(0.5, 0.9, 5)[:, None] + np.zeros(3)
-    assert epochs_optimism("max", 1, [{7: 10}] * 3, lambda number: (steady, 1 - steady)) == 0
+    assert epochs_optimism("max", 1, [{7: 10}] * 3, lambda number: (steady, steady, 1 - steady)) == 0
+    chosen_by_another_metric = scores, steady[:3], losses
+    assert epochs_optimism("max", 1, [{7: 10}] * 3, lambda number: chosen_by_another_metric) == 0
 
 
 # --- the interval of one set of predictions
@@ -197,6 +199,32 @@ def test_the_interval_of_an_accuracy_is_nearly_wilsons_and_does_not_vanish_where
         predicted = np.where(np.arange(100) < wrong, 1 - targets, targets)
         found = interval(targets, np.eye(2)[predicted], np.arange(100), "accuracy")
         assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.012)
+
+
+def test_where_nothing_is_wrong_the_rare_class_says_how_sure_that_is():
+    targets = np.repeat([0, 1], [1000, 10])
+    few = interval(targets, np.eye(2)[targets], np.arange(1010), "auroc")
+    balanced = interval(np.arange(1010) % 2, np.eye(2)[np.arange(1010) % 2], np.arange(1010), "auroc")
+    assert (few["low"], few["high"]) == pytest.approx((0.912, 1.0), abs=0.001)  # Wilson 1927 for 4 / (1/1000 + 1/10)
+    assert balanced["low"] > 0.996
+    assert interval(targets, np.eye(2)[targets], np.arange(1010), "accuracy")["low"] > 0.996
+
+
+@pytest.mark.parametrize("metric", ["f1", "recall", "precision"])
+def test_a_perfect_score_of_very_few_images_has_an_interval(metric):
+    """In some samples the fold has no positive image, and these scores are 0 then."""
+    scoring = Scoring(metric, (), (np.arange(12) % 2)[:, None], (2,), np.arange(12) // 4)
+    predictions = np.eye(2)[np.arange(12) % 2]
+    found = corrected_score(scoring, "max", np.arange(12), [(0, 1.0, predictions)])
+    assert 0.5 < found["low"] < 0.9
+    assert found["high"] == 1
+
+
+def test_a_loss_is_not_below_nothing():
+    targets = np.arange(8) % 2
+    sure = np.where(np.eye(2)[targets] == 1, 0.999, 0.001)
+    sure[0] = 0.3, 0.7
+    assert interval(targets, sure, np.arange(8), "log_loss")["low"] == 0
 
 
 def test_masks_are_scored_by_what_each_image_got():

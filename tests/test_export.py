@@ -136,6 +136,8 @@ def test_what_cannot_be_is_refused(best: Path, tmp_path: Path, monkeypatch: pyte
         export(best, tmp_path / "x", "torchscript", fold="3")
     with pytest.raises(InputError, match="there is no folder"):
         export(best, tmp_path / "nowhere" / "x", "torchscript")
+    with pytest.raises(InputError, match="is a folder"):
+        export(best, tmp_path, "torchscript")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="install onnx"):
         export(best, tmp_path / "x", "onnx")

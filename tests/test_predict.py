@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from analysis.predictions import balanced_threshold
 from analysis.results import Results
 from datasets import InputError, Skipped
-from search.model_card import balanced_threshold, described, write_model
-from search.predict import app
+from search.model_card import described, write_model
+from search.predict import _places, app, no_formulas
 from search.predicted import batches
 from search.records import make_record
 from search.reopened import Reopened, reopened
@@ -155,6 +156,24 @@ def test_the_threshold_is_the_one_of_the_highest_balanced_accuracy(seed: int) ->
     assert balanced_threshold(np.ones(3, int), probability_N[:3]) == 0.5
 
 
+def test_a_table_has_no_formulas_in_it() -> None:
+    table = pl.DataFrame({"image": ["=1+1.png", "a=b.png", None], "class": ["-1", "b", "@x"], "@y": [-1.0, 2.0, 3.0]})
+
+    inert = no_formulas(table)
+
+    assert inert.columns == ["image", "class", "'@y"]
+    assert inert["image"].to_list() == ["'=1+1.png", "a=b.png", None]
+    assert inert["class"].to_list() == ["'-1", "b", "'@x"]
+    assert inert["'@y"].to_list() == [-1.0, 2.0, 3.0]
+
+
+def test_pictures_of_files_elsewhere_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert _places([Path("../there/a.png"), Path("b.png")]) == [Path("there/a.png.png"), Path("here/b.png.png")]
+
+
 def said_of(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
@@ -192,6 +211,8 @@ def test_what_cannot_be_is_one_line_and_status_2(searched: Path, best: Path, tmp
         ((best, tmp_path / "nowhere"), "no such file or folder"),
         ((best, broken), "none of 1 files is an image"),
         ((best, broken, "--masks", tmp_path / "masks"), "no masks; leave it out"),
+        ((best, broken, "--csv", tmp_path / "nowhere" / "out.csv"), "there is no folder"),
+        ((best, broken, "--csv", tmp_path), "is a folder"),
     ):
         result = said_of(*arguments)
         assert result.exit_code == 2

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import polars as pl
@@ -26,12 +27,17 @@ ROOT = Path(__file__).parent.parent
 SMALL = {"trials": 4, "folds": 2, "max_epochs": 3}
 
 
+def run(task: str, **options: Any) -> search.Result:
+    """Without a look at what the best trial looks at, which takes as long as the search."""
+    return search.run(task, explain=False, **options)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, ray_on_loopback):
     """A search on the digits, and what it printed."""
     console = Console(width=100, record=True, file=io.StringIO())
     folder = tmp_path_factory.mktemp("results")
-    result = search.run("digits", console=console, results=folder, concurrent=1, **SMALL)
+    result = run("digits", console=console, results=folder, concurrent=1, **SMALL)
     return result, console.export_text()
 
 
@@ -121,7 +127,7 @@ def test_a_notebook_gets_a_frame_the_best_trial_and_a_report(finished):
 
 def test_the_same_seed_gives_the_same_proposals_and_bitwise_the_same_scores(finished, tmp_path):
     result, _ = finished
-    again = search.run("digits", console=Console(quiet=True), results=tmp_path, concurrent=1, **SMALL)
+    again = run("digits", console=Console(quiet=True), results=tmp_path, concurrent=1, **SMALL)
     params = pl.selectors.starts_with("param.")
     assert again.trials.select(params).equals(result.trials.select(params))
     assert scores(again.folder) == scores(result.folder)
@@ -135,7 +141,7 @@ def test_a_name_that_exists_is_refused_and_nothing_changes(finished):
     result, _ = finished
     before = (result.folder / "experiment.json").read_bytes()
     with pytest.raises(InputError, match=r"exists in .*: go on with --resume"):
-        search.run("digits", results=result.folder.parent, **SMALL)
+        run("digits", results=result.folder.parent, **SMALL)
     assert (result.folder / "experiment.json").read_bytes() == before
 
 
@@ -143,7 +149,7 @@ def test_two_searches_cannot_write_to_one_folder(finished):
     result, _ = finished
     before = (result.folder / "experiment.json").read_bytes()
     with alone_in(result.folder), pytest.raises(InputError, match="another search is running in"):
-        search.run("digits", console=Console(quiet=True), results=result.folder.parent, resume=True, **SMALL)
+        run("digits", console=Console(quiet=True), results=result.folder.parent, resume=True, **SMALL)
     assert (result.folder / "experiment.json").read_bytes() == before
 
 
@@ -162,14 +168,14 @@ def test_two_searches_cannot_write_to_one_folder(finished):
 def test_a_search_goes_on_only_as_the_same_search(finished, changed, says):
     result, _ = finished
     with pytest.raises(InputError, match=says):
-        search.run("digits", console=Console(quiet=True), results=result.folder.parent, resume=True, **SMALL | changed)
+        run("digits", console=Console(quiet=True), results=result.folder.parent, resume=True, **SMALL | changed)
 
 
 def test_a_search_can_be_given_more_trials(tmp_path, ray_on_loopback):
     quiet = {"console": Console(quiet=True), "results": tmp_path, "folds": 2, "max_epochs": 1}
-    search.run("digits", trials=2, **quiet)
+    run("digits", trials=2, **quiet)
     done = scores(tmp_path / "digits")
-    result = search.run("digits", trials=4, resume=True, **quiet)
+    result = run("digits", trials=4, resume=True, **quiet)
     assert result.trials["number"].to_list() == [0, 1, 2, 3]
     assert {key: value for key, value in scores(result.folder).items() if key in done} == done
     assert len(json.loads((result.folder / "experiment.json").read_text())["sessions"]) == 2
@@ -178,7 +184,7 @@ def test_a_search_can_be_given_more_trials(tmp_path, ray_on_loopback):
 def test_where_nothing_is_left_ray_is_not_even_imported(finished):
     result, _ = finished
     options = SMALL | {"results": str(result.folder.parent), "concurrent": 1, "resume": True}
-    again = f"import sys, search; result = search.run('digits', **{options})\n"
+    again = f"import sys, search; result = search.run('digits', explain=False, **{options})\n"
     again += "print(result.trials['score'].to_list(), 'ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", again], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "All 4 trials have finished before" in done.stdout
@@ -189,10 +195,10 @@ def test_where_nothing_is_left_ray_is_not_even_imported(finished):
 
 def test_folders_with_odd_names_will_do(tmp_path, ray_on_loopback):
     odd = {"console": Console(quiet=True), "results": tmp_path / "r [x] é", "trials": 1, "folds": 2, "max_epochs": 1}
-    assert search.run("digits", **odd).best["number"] == 0
-    assert search.run("digits", **odd, resume=True).best["number"] == 0
+    assert run("digits", **odd).best["number"] == 0
+    assert run("digits", **odd, resume=True).best["number"] == 0
     with pytest.raises(InputError, match="cannot have"):
-        search.run("digits", results=tmp_path / "what?", trials=1)
+        run("digits", results=tmp_path / "what?", trials=1)
 
 
 def test_without_its_study_a_search_cannot_go_on(finished, tmp_path):
@@ -200,7 +206,7 @@ def test_without_its_study_a_search_cannot_go_on(finished, tmp_path):
     shutil.copytree(result.folder, tmp_path / "digits")
     (tmp_path / "digits" / "study.db").unlink()
     with pytest.raises(InputError, match=r"study\.db is missing"):
-        search.run("digits", console=Console(quiet=True), results=tmp_path, resume=True, **SMALL)
+        run("digits", console=Console(quiet=True), results=tmp_path, resume=True, **SMALL)
     assert not (tmp_path / "digits" / "study.db").exists()
 
 
@@ -210,13 +216,13 @@ def test_without_its_study_a_search_cannot_go_on(finished, tmp_path):
 )
 def test_ill_typed_options_are_refused(options, tmp_path):
     with pytest.raises(InputError):
-        search.run("digits", results=tmp_path, **options)
+        run("digits", results=tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_go_on_with_is_refused(tmp_path):
     with pytest.raises(InputError, match="there is no experiment 'digits'"):
-        search.run("digits", results=tmp_path, resume=True, **SMALL)
+        run("digits", results=tmp_path, resume=True, **SMALL)
     assert not (tmp_path / "digits").exists()
 
 
@@ -230,14 +236,14 @@ def test_a_grid_is_searched_to_its_end(tmp_path, ray_on_loopback):
         "dropout": 0.1,
     }
     options = {"console": Console(quiet=True), "results": tmp_path, "folds": 2, "max_epochs": 1, "scheduler": "none"}
-    result = search.run("digits", searcher="grid", fixed=fixed, **options)
+    result = run("digits", searcher="grid", fixed=fixed, **options)
     assert sorted(result.trials["param.learning_rate"]) == pytest.approx([3e-4, 3e-3, 3e-2])
     assert set(result.trials["state"]) == {"finished"}
 
 
 def test_trials_that_fail_do_not_end_the_search(tmp_path, ray_on_loopback, monkeypatch):
     monkeypatch.setattr(digits, "search_space", either_model)
-    result = search.run("digits", console=Console(quiet=True), searcher="grid", results=tmp_path, folds=2, max_epochs=1)
+    result = run("digits", console=Console(quiet=True), searcher="grid", results=tmp_path, folds=2, max_epochs=1)
     failed = result.trials.filter(pl.col("state") == "failed")
     assert failed["param.model"].to_list() == ["svendsen_cnn"] * 2
     assert result.trials.filter(pl.col("state") == "finished")["param.model"].to_list() == ["digits_cnn"] * 2
@@ -248,8 +254,8 @@ def test_trials_that_fail_do_not_end_the_search(tmp_path, ray_on_loopback, monke
 def test_a_search_with_a_failed_trial_goes_on(tmp_path, ray_on_loopback, monkeypatch):
     monkeypatch.setattr(digits, "search_space", either_model)
     quiet = {"console": Console(quiet=True), "results": tmp_path, "folds": 2, "max_epochs": 1, "searcher": "random"}
-    assert "failed" in search.run("digits", trials=3, **quiet).trials["state"].to_list()
-    result = search.run("digits", trials=4, resume=True, **quiet)
+    assert "failed" in run("digits", trials=3, **quiet).trials["state"].to_list()
+    result = run("digits", trials=4, resume=True, **quiet)
     assert result.trials["number"].to_list() == [0, 1, 2, 3]
 
 
@@ -258,7 +264,7 @@ def test_a_search_without_any_score_says_why(tmp_path, ray_on_loopback, monkeypa
     with pytest.raises(
         search.experiment.Failed, match=r"No trial has a score\. The first error: InputError: image_size"
     ):
-        search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1)
+        run("digits", console=Console(quiet=True), results=tmp_path, trials=1)
 
 
 A_SPACE = """
@@ -291,7 +297,7 @@ def test_a_file_of_ones_own_stands_in_the_place_of_the_space(tmp_path, ray_on_lo
     file = tmp_path / "mine.py"
     file.write_text(A_SPACE)
     asked = {"console": Console(quiet=True), "results": tmp_path, "space": file}
-    result = search.run("digits", **asked)
+    result = run("digits", **asked)
     record = json.loads((result.folder / "experiment.json").read_text())
     assert (record["metric"], record["folds"], record["trials"], record["max_epochs"]) == ("balanced_accuracy", 2, 3, 2)
     assert record["space"] == str(file)
@@ -300,16 +306,16 @@ def test_a_file_of_ones_own_stands_in_the_place_of_the_space(tmp_path, ray_on_lo
     assert result.trials["param.patience"].to_list() == [4, 30, 30]
     assert [entry["name"] for entry in record["published"]] == ["narrow"]
 
-    again = search.run("digits", trials=4, resume=True, **asked)
+    again = run("digits", trials=4, resume=True, **asked)
     assert again.trials["published"].to_list() == ["narrow", None, None, "wide"]
     record = json.loads((result.folder / "experiment.json").read_text())
     assert [entry["name"] for entry in record["published"]] == ["narrow", "wide"]
     of_the_task = {"space": None, "metric": "balanced_accuracy", "max_epochs": 2, "folds": 2}
     with pytest.raises(InputError, match="the file of --space was given before"):
-        search.run("digits", trials=4, resume=True, **asked | of_the_task)
+        run("digits", trials=4, resume=True, **asked | of_the_task)
     file.write_text(A_SPACE + "# another\n")
     with pytest.raises(InputError, match="the file of --space has changed since"):
-        search.run("digits", trials=4, resume=True, **asked)
+        run("digits", trials=4, resume=True, **asked)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +333,7 @@ def test_a_file_that_is_no_space_is_refused_with_its_line(text, says, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(text)
     with pytest.raises(InputError, match=says):
-        search.run("digits", console=Console(quiet=True), results=tmp_path / "results", space=file)
+        run("digits", console=Console(quiet=True), results=tmp_path / "results", space=file)
     assert not (tmp_path / "results").exists()
 
 
@@ -388,7 +394,7 @@ def test_films_can_be_searched_by_the_scores_of_studies():
 def test_the_models_of_a_search_stay_the_same_when_it_goes_on(finished):
     result, _ = finished
     with pytest.raises(InputError, match="models was None and is \\['digits_cnn'\\] now"):
-        search.run("digits", results=result.folder.parent, resume=True, models=("digits_cnn",), **SMALL)
+        run("digits", results=result.folder.parent, resume=True, models=("digits_cnn",), **SMALL)
 
 
 def model_for_larger_images(trial):
@@ -408,7 +414,7 @@ def either_model(trial):
 @pytest.mark.slow
 def test_the_best_of_ten_trials_reads_digits(tmp_path, ray_on_loopback):
     """The promise of `search_spaces/digits.py`: at least 0.98 over 5 folds."""
-    result = search.run("digits", console=Console(quiet=True), results=tmp_path)
+    result = run("digits", console=Console(quiet=True), results=tmp_path)
     assert result.trials.height == 10
     assert result.best["score"] >= 0.98
     assert len(result.best["fold_scores"]) == 5

@@ -73,7 +73,7 @@ def test_a_network_that_looks_at_the_middle_is_not_warned_of():
 
 def test_what_little_data_may_show_by_chance_is_no_warning(monkeypatch):
     """A fall that is large, of few images, and no further from nothing than its errors."""
-    exchanged = {"same": {"mean": 0.9, "std": 0.1}, "other": {"mean": 0.8, "std": 0.1}, "fall": 0.1}
+    exchanged = {"same": {"mean": 0.9, "std": 0.1}, "other": {"mean": 0.7, "std": 0.1}, "fall": 0.2}
     alone = {"mean": 0.6, "std": 0.1}
     found = {f"only_{place}": alone for place in ("corners", "border")}
     certain, doubtful = ({**exchanged, "standard_errors": errors} for errors in (5.0, 3.0))
@@ -109,7 +109,7 @@ def test_even_attention_gives_the_uniform_share_and_none_gives_none():
     assert shares[0] == 0
     assert shares[1:4] == pytest.approx(1 - 0.7**2)
     assert np.isnan(shares[4:]).all()
-    told = attention(even, np.array([0, 0, 1, 1, 2, 2]), ["a", "b", "c"])
+    told = attention(even, np.array([0, 0, 1, 1, 2, 2]), np.arange(6), ["a", "b", "c"])
     assert told["uniform"] == pytest.approx(1 - 0.7**2)
     assert [entry["images"] for entry in told["by_class"]] == [2, 2, 0]
     first, second, third = told["by_class"]
@@ -117,6 +117,8 @@ def test_even_attention_gives_the_uniform_share_and_none_gives_none():
     assert first["low"] == 0
     assert second["low"] == second["outside_share"] == second["high"]
     assert third["outside_share"] is None
+    of_one_patient = attention(even, np.array([0, 0, 1, 1, 2, 2]), np.zeros(6), ["a", "b", "c"])["by_class"]
+    assert {entry["outside_share"] for entry in of_one_patient} == {None}
 
 
 def _draw_marked(row: dict) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 
 import datasets
 import search
+import search.explain
 import search_spaces
 from datasets import InputError, Request
 from datasets.phantoms import PITFALLS
@@ -111,7 +112,8 @@ def test_every_pitfall_can_be_planted_into_every_task(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_PHANTOMS)
-def test_every_demonstration_can_be_searched(name, tmp_path, ray_on_loopback):
+def test_every_demonstration_can_be_searched_and_its_winner_explained(name, tmp_path, monkeypatch, ray_on_loopback):
+    monkeypatch.setattr(search.explain, "LOOKED_AT", (24,))
     images = 160 if len(datasets.task(name).CLASSES) > 2 else 96
     result = search.run(name, demo=True, images=images, trials=3, folds=2, max_epochs=1, results=tmp_path, concurrent=2)
     assert result.trials.height == 3
@@ -119,6 +121,7 @@ def test_every_demonstration_can_be_searched(name, tmp_path, ray_on_loopback):
         assert trial["error"] is None, trial["param.model"]
         assert trial["state"] == "finished"
         assert trial["score"] is not None
+    assert search.explain.explained(result.folder) == result.best["number"]
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name not in WITHOUT_DOWNLOAD])

@@ -125,7 +125,7 @@ class Search:
 @pytest.fixture(scope="module")
 def search(two_raylets: TwoRaylets, tmp_path_factory: pytest.TempPathFactory) -> Search:
     results = tmp_path_factory.mktemp("results")
-    options = ["--trials", "2", "--folds", "2", "--max-epochs", "1", "--results", str(results)]
+    options = ["--trials", "2", "--folds", "2", "--max-epochs", "1", "--no-explain", "--results", str(results)]
     with (results / "output.txt").open("w+") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "search", "covid", "--demo", "--address", "auto", *options],

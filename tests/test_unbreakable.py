@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 def command(results: Path, *more: str) -> list[str]:
     options = ["--folds", "2", "--max-epochs", "9", "--trials", str(TRIALS), "--scheduler", "none"]
-    options += ["--set", "batch_size=128", "--set", "dense_layers=0"]
+    options += ["--set", "batch_size=128", "--set", "dense_layers=0", "--no-explain"]
     return [sys.executable, "-m", "search", "digits", "--results", str(results), *options, *more]
 
 
@@ -181,7 +181,9 @@ def test_a_trial_whose_process_dies_again_and_again_fails_and_the_search_ends(tm
     deadly = dataclasses.replace(small_dataset(images=24), decoder=_Deadly())
     monkeypatch.setattr(datasets, "load_all", lambda *_: deadly)
     with pytest.raises(Failed, match="No trial has a score"):
-        search.run("digits", console=Console(quiet=True), results=tmp_path, trials=1, folds=2, max_epochs=1)
+        search.run(
+            "digits", console=Console(quiet=True), results=tmp_path, trials=1, folds=2, max_epochs=1, explain=False
+        )
     (only,) = reports(tmp_path / "digits" / "trials" / "0000" / "reports.jsonl")
     assert only["done"]
     assert "died" in only["error"]

@@ -218,11 +218,16 @@ class TrialConfig:
 
     @staticmethod
     def of(params: dict[str, Any]) -> "TrialConfig":
-        """`TrialConfig(**params)`, with an `InputError` that suggests the nearest name for an unknown one."""
-        known = [field.name for field in dataclasses.fields(TrialConfig)]
+        """`TrialConfig(**params)`, with an `InputError` that suggests the nearest name for an unknown one, or names one
+        that is missing."""
+        fields = dataclasses.fields(TrialConfig)
+        known = [field.name for field in fields]
         for name in params:
             if name not in known:
                 raise InputError(f"unknown parameter {name!r}{nearest(name, known)} Known: {', '.join(known)}")
+        for field in fields:
+            if field.default is dataclasses.MISSING and field.name not in params:
+                raise InputError(f"parameter {field.name!r} is missing")
         return TrialConfig(**params)
 
     def params(self) -> dict[str, Any]:

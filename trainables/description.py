@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +23,8 @@ MOST = {
 }
 """What is built without a question: nobody's file is to fill the memory."""
 LONGEST_BYTES = 10_000_000
+LARGEST = 1e12
+"""Of all other numbers, which fit into float32 then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,7 @@ def _of_channels(told: dict[str, Any], name: str) -> tuple[float, ...]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _at_most(name: str, value: int) -> None:

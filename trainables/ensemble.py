@@ -15,6 +15,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,7 @@ class Ensemble:
         config, file = description.config, folder / "model.safetensors"
         if not _is_known(config.model):
             raise InputError(f"{folder / 'model.json'}: unknown model {config.model!r}; nothing but names is loaded")
+        _check_size(config, file)
         try:
             frozen = FrozenBody(config, description.channels, weights="none", seed=0)
             expected = _network(frozen.body, description).state_dict()
@@ -215,6 +217,18 @@ class Ensemble:
         if not {f"body.{name}" for name in prefix.state_dict()} <= self._shared:
             return None, bodies
         return prefix, [between(body, place, None) for body in bodies]
+
+
+def _check_size(config: TrialConfig, file: Path) -> None:
+    """Raises `InputError` where the dense layers alone would be larger than the file: a few numbers of somebody's are
+    not to fill the memory."""
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    widths = config.dense_widths
+    if 4 * (sum(widths) + sum(before * after for before, after in pairwise(widths))) > size:
+        raise InputError(f"{file}: {size:,} bytes cannot hold dense layers of {', '.join(map(str, widths[:9]))}")
 
 
 def _is_known(model: str) -> bool:
