@@ -10,12 +10,20 @@ import botocore.loaders
 import botocore.model
 import botocore.validate
 
+from search.spot_first import SPOT, score
+
 ROOT = Path(__file__).resolve().parents[1]
 Cluster = dict[str, Any]
 Rule = Callable[[Cluster], Iterator[str]]
 
 CODE = "~/image-search"
 PROVIDER_KEYS = {"type", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips"}
+# Ray's second autoscaler takes no scorer of ours.
+SCORER_SETTINGS = (
+    "RAY_enable_autoscaler_v2=0",
+    "PYTHONPATH=$HOME/image-search",
+    f"RAY_AUTOSCALER_UTILIZATION_SCORER={score.__module__}.{score.__name__}",
+)
 EXPLICIT_KEYS = ("InstanceType", "ImageId", "SubnetIds", "SecurityGroupIds", "KeyName", "IamInstanceProfile")
 
 
@@ -28,6 +36,12 @@ def workers(cluster: Cluster) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, node_type in cluster["available_node_types"].items():
         if name != cluster["head_node_type"]:
             yield name, node_type
+
+
+def on_own_machines(cluster: Cluster, head_ip: str, worker_ips: list[str]) -> Cluster:
+    """The file with its provider switched to `local`, as its comments say."""
+    switched = {key: value for key, value in cluster.items() if key not in ("head_node_type", "available_node_types")}
+    return switched | {"provider": {"type": "local", "head_ip": head_ip, "worker_ips": worker_ips}}
 
 
 def start_commands(cluster: Cluster) -> list[str]:
@@ -117,10 +131,23 @@ def head_is_on_demand_and_idle(cluster: Cluster) -> Iterator[str]:
         yield "trials land on the head"
 
 
-def workers_are_spot(cluster: Cluster) -> Iterator[str]:
+def spot_falls_back_to_on_demand(cluster: Cluster) -> Iterator[str]:
+    alike: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for name, node_type in workers(cluster):
-        if node_type["node_config"].get("InstanceMarketOptions", {}).get("MarketType") != "spot":
-            yield f"{name}: not spot"
+        node_config = dict(node_type["node_config"])
+        spot = node_config.pop("InstanceMarketOptions", {}).get("MarketType") == "spot"
+        alike[spot].append(node_config)
+        if spot != name.endswith(SPOT):
+            yield f"{name}: the name does not say whether it is spot, and the autoscaler knows only the name"
+    for node_config in alike[True]:
+        if node_config not in alike[False]:
+            yield "a spot node has no equal on demand"
+    if not alike[True]:
+        yield "no spot node"
+    [command] = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
+    for setting in SCORER_SETTINGS:
+        if setting not in command.split(";")[0].split():
+            yield f"the autoscaler does not know the fallback: no {setting}"
 
 
 def code_is_mounted(cluster: Cluster) -> Iterator[str]:
@@ -146,6 +173,17 @@ def files_of_the_setup_exist(cluster: Cluster) -> Iterator[str]:
     for name in named:
         if not (ROOT / name).is_file():
             yield f"the setup needs {name}, which does not exist"
+
+
+def results_are_on_shared_storage(cluster: Cluster) -> Iterator[str]:
+    mounts = [command for command in cluster["setup_commands"] if re.search(r"\bmount -t nfs4 .* ~/shared\b", command)]
+    if not mounts:
+        yield "no file system is mounted at ~/shared"
+    for command in mounts:
+        if not command.startswith("mountpoint -q ~/shared ||"):
+            yield "a second `ray up`, or a machine that has it, mounts ~/shared once more"
+        if (region := cluster["provider"].get("region")) and f".efs.{region}.amazonaws.com:/" not in command:
+            yield f"the file system is not in {region}, where the nodes are"
 
 
 def dashboard_is_on_loopback(cluster: Cluster) -> Iterator[str]:
@@ -178,9 +216,10 @@ RULES: tuple[Rule, ...] = (
     disks_are_sized_encrypted_and_deleted,
     workers_come_and_go,
     head_is_on_demand_and_idle,
-    workers_are_spot,
+    spot_falls_back_to_on_demand,
     code_is_mounted,
     files_of_the_setup_exist,
+    results_are_on_shared_storage,
     dashboard_is_on_loopback,
     nodes_ask_for_the_token,
     nothing_is_open_to_the_world,
