@@ -250,7 +250,7 @@ def test_what_is_searched_of_a_body_is_what_it_leaves_open(task):
     [
         ("return 1 / 0", "line 2: ZeroDivisionError: division by zero"),
         ("return None", "search_space returns NoneType, not a dict"),
-        ("return {'model': 'm'}", "missing 3 required keyword-only arguments"),
+        ("return {'model': 'm'}", "parameter 'image_size_px' is missing"),
     ],
 )
 def test_what_goes_wrong_in_the_space_of_a_file_is_one_message(body, says, tmp_path):
