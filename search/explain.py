@@ -31,7 +31,7 @@ SECONDS = 8.0
 """What the test for shortcuts may take, unless it is said how many images it looks at."""
 PASSES = 14
 """How often it looks at an image, about."""
-LOOKED_AT = (600, 300, 150)
+LOOKED_AT = (600, 300)
 """It looks at so many images: as many as there is time for, and at the last number in any case, for which
 `benchmarks/shortcuts.md` says how often it warns."""
 
