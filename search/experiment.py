@@ -194,7 +194,8 @@ def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
     say(f"{plan.title}: {data['images']:,} images ({kind}), {data['origin']}")
     if data["skipped"]:
         first = data["skipped"][0]
-        say(f"{len(data['skipped'])} files skipped, see the report; the first: {first['path']}: {first['reason']}")
+        count = f"{len(data['skipped']):,} file{'s' * (len(data['skipped']) > 1)} skipped"
+        say(f"{count}, see the report; the first: {first['path']}: {first['reason']}")
     if data["dropped"]:
         reasons = Counter(dropped["reason"].partition(":")[0] for dropped in data["dropped"])
         why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())

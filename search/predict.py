@@ -61,8 +61,8 @@ def main(
     for file in skipped:
         typer.echo(f"skipped {file.path}: {file.reason}", err=True)
     if csv is not None:
-        left_out = f", {len(skipped):,} files skipped" if skipped else ""
-        typer.echo(f"{table.height:,} images{left_out}: {csv}", err=True)
+        left_out = f", {len(skipped):,} file{'s' * (len(skipped) > 1)} skipped" if skipped else ""
+        typer.echo(f"{table.height:,} image{'s' * (table.height != 1)}{left_out}: {csv}", err=True)
 
 
 def _predicted(
