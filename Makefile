@@ -21,7 +21,7 @@ setup: $(VENV)/.installed ## The environment: .venv with the versions of require
 # A search that was begun goes on, one that has ended shows its result again.
 again = $(if $(ARGS),,$(if $(wildcard results/$(1)/experiment.json),--resume))
 
-demo: setup ## Search on demonstration data: chest-film phantoms, 20 trials of 3 folds, a minute and a half
+demo: setup ## Search on demonstration data: chest-film phantoms, 20 trials of 3 folds, two minutes
 	$(BIN)/python -m search covid --demo $(call again,covid-demo) $(ARGS)
 
 digits: setup ## Search on real images that come with scikit-learn

@@ -165,9 +165,9 @@ def _in_words(winner: int, row: dict[str, Any], found: dict[str, Any], better: s
     images, differ = found["images"], found["differ"]
     if differ:
         right = f"trial {winner} is {better} on {found['winner_right']}, {other} on {found['other_right']}"
-        text = f"Trial {winner} and {other} decide differently on {differ} of {images} images; of these {right}"
+        text = f"Trial {winner} and {other} decide differently on {differ} of {images:,} images; of these {right}"
     else:
-        text = f"Trial {winner} and {other} decide alike on all {images} images"
+        text = f"Trial {winner} and {other} decide alike on all {images:,} images"
     if not found["distinguishable"]:
         text += ": not distinguishable"
         if found["small"]:
