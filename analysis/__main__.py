@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from analysis.compare import compare, write_comparison
+from analysis.fetched import Place, placed
 from analysis.files import figure_formats, write_figures
 from analysis.report import REPORT_FILES, write_report
 from analysis.results import Results
@@ -24,9 +25,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="Experiments below the results folder, or paths; several are compared."),
+        typer.Argument(metavar="NAME...", help="Experiments below the results, paths, or URLs; several are compared."),
     ],
-    results: Annotated[Path, typer.Option(help="Where the experiments are.")] = Path("results"),
+    results: Annotated[str, typer.Option(help="Where the experiments are; may be a URL.")] = "results",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures of the report as JSON, and write nothing.")
     ] = False,
@@ -41,19 +42,19 @@ def main(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of --serve; 0 takes a free one.")] = 0,
 ) -> None:
     """Print the best trials of an experiment and write its report; of several experiments a comparison."""
-    folders = [_folder(name, results) for name in dict.fromkeys(names)]
     console = Console()
     try:
         interruption.started()
+        places = [placed(name, results) for name in dict.fromkeys(names)]
         formats = figure_formats(figures) if figures is not None else []
-        if len(folders) > 1:
+        if len(places) > 1:
             if formats:
                 raise InputError("--figures is of one experiment: name one")
-            files = _compared(folders, metric, as_json, console)
+            files = _compared(places, metric, as_json, console)
         else:
             if metric is not None:
                 raise InputError("--metric is for comparing several experiments; one is told by what it searched by")
-            files = _reported(folders[0], as_json, formats, console)
+            files = _reported(places[0], as_json, formats, console)
         if serve_page and files:
             serve(files, port, lambda address: console.print(f"Serving {address} until Ctrl-C", highlight=False))
     except InputError as error:
@@ -64,14 +65,9 @@ def main(
         raise typer.Exit(130) from None
 
 
-def _folder(name: str, results: Path) -> Path:
-    folder = results / name
-    here = Path(name)
-    return here if not (folder / "experiment.json").exists() and (here / "experiment.json").exists() else folder
-
-
-def _reported(folder: Path, as_json: bool, formats: list[str], console: Console) -> list[Path]:
+def _reported(place: Place, as_json: bool, formats: list[str], console: Console) -> list[Path]:
     """Prints the report of one experiment, and returns its files, the page first."""
+    folder = place.folder
     if as_json:
         _echo_json(summary(folder))
         return []
@@ -88,26 +84,31 @@ def _reported(folder: Path, as_json: bool, formats: list[str], console: Console)
         console.print()
         console.print(published)
     console.print(f"\nReport: {report}", soft_wrap=True, markup=False, highlight=False)
+    if (stored := place.send(*REPORT_FILES)) is not None:
+        console.print(f"Stored: {stored}", soft_wrap=True, markup=False, highlight=False)
     if formats:
         written, missing = write_figures(folder, formats)
         said = f"Figures: {len(written)} files in {folder / 'figures'}"
         console.print(said, soft_wrap=True, markup=False, highlight=False)
+        place.send("figures")
         for name, reason in missing.items():
             console.print(f"No {name}: {reason}", soft_wrap=True, markup=False, highlight=False)
     return [folder / name for name in REPORT_FILES]
 
 
-def _compared(folders: list[Path], metric: str | None, as_json: bool, console: Console) -> list[Path]:
+def _compared(places: list[Place], metric: str | None, as_json: bool, console: Console) -> list[Path]:
     """Prints a comparison, and returns its page."""
-    compared = compare(folders, metric)
+    compared = compare([place.folder for place in places], metric)
     if as_json:
         _echo_json(compared)
         return []
-    page = write_comparison(compared, folders[0].parent)
+    page = write_comparison(compared, places[0].folder.parent)
     for table in comparison_tables(compared):
         console.print(table)
         console.print()
     console.print(f"Comparison: {page}", soft_wrap=True, markup=False, highlight=False)
+    if (stored := places[0].above.send(page.name)) is not None:
+        console.print(f"Stored:     {stored}", soft_wrap=True, markup=False, highlight=False)
     return [page]
 
 

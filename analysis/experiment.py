@@ -81,6 +81,17 @@ class Session(TypedDict):
     command: str
 
 
+class Shared(TypedDict):
+    """The study of several searches; an `owner` tells them apart."""
+
+    address: str
+    owner: str
+    finished: NotRequired[int]
+    """Trials that others had finished when this search last ended."""
+    unfinished: NotRequired[int]
+    """Trials that others had begun by then, and not finished."""
+
+
 class Experiment(TypedDict):
     """experiment.json."""
 
@@ -110,3 +121,5 @@ class Experiment(TypedDict):
     machine: dict[str, Any]
     published: NotRequired[list[Reported]]
     """Of the configurations that run first; came later than the other keys."""
+    study: NotRequired[Shared | None]
+    """None where it is study.db, of this search alone."""

@@ -13,7 +13,9 @@ from analysis.budget import budget
 from analysis.comparison import comparisons
 from analysis.effects import effects
 from analysis.estimate import estimate
+from analysis.experiment import Shared
 from analysis.failures import failures
+from analysis.happenings import happenings
 from analysis.importance import importances
 from analysis.results import Finding, Reported, Results, Skipped, Unavailable
 from analysis.trials import METRICS, ranked, std_of, trials
@@ -77,12 +79,14 @@ def summary_of(results: Results, table: pl.DataFrame) -> dict[str, Any]:
         "test": seen.test_split(results, number),
         "notes": _notes(table),
         "budget": budget(results, table),
+        "happened": happenings(results.folder),
         "data": experiment["data"]
         | {
             "groups": results.folds["group"].n_unique(),
             "dropped_for": _counted(experiment["data"]["dropped"]),
             "findings": [_found(finding) for finding in experiment["data"]["findings"]],
         },
+        "elsewhere": _elsewhere(experiment.get("study")),
         "errors": table.filter(pl.col("error").is_not_null()).select("number", "error").head(TOP).to_dicts(),
         "record": {
             name: experiment[name]
@@ -103,6 +107,13 @@ def _trial(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         "configuration": configuration_words(params, names),
         "params": params,
     }
+
+
+def _elsewhere(shared: Shared | None) -> dict[str, int] | None:
+    """Trials of a shared study that other searches have finished or begun; None where it is this search's alone."""
+    if shared is None:
+        return None
+    return {"finished": shared.get("finished", 0), "unfinished": shared.get("unfinished", 0)}
 
 
 def _compared(compared: list[dict[str, Any]] | dict[str, Any], number: int | None) -> dict[str, Any] | None:

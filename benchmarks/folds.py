@@ -25,7 +25,7 @@ import torch
 import datasets
 from benchmarks.measurement import measured, record
 from datasets.folds import make_folds
-from trainables import lockstep as lockstep_module
+from trainables import fold_group
 from trainables.config import TrialConfig
 from trainables.lockstep import Lockstep
 from trainables.protocol import Protocol
@@ -75,10 +75,10 @@ def _share(folds: Sequence[int], k: int, head: str, epochs: int) -> tuple[float,
     lockstep, times, losses = _lockstep(k, head, epochs, "cpu", fused=False), [], {}
     for epoch in range(1, epochs + 1):
         began = time.perf_counter()
-        for fold in (lockstep._folds[place] for place in folds):
-            loss = fold.train(epoch, lockstep._fetch, decays=0)
-            losses |= {lockstep._folds.index(fold): loss} if epoch == COMPARED else {}
-            lockstep._objective.scores(fold.validation_rows.numpy(), fold.predict(lockstep._fetch))
+        for fold in (lockstep._group.folds[place] for place in folds):
+            loss = fold.train(epoch, lockstep._group.fetch, decays=0)
+            losses |= {lockstep._group.folds.index(fold): loss} if epoch == COMPARED else {}
+            lockstep._objective.scores(fold.validation_rows.numpy(), fold.predict(lockstep._group.fetch))
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times), losses
 
@@ -88,13 +88,13 @@ def _lockstep(k: int, head: str, epochs: int, device: str, fused: bool) -> Locks
     chosen = {"model": "mobilenetv2_100", "image_size_px": 96, "learning_rate": 1e-3, "batch_size": 32}
     config = TrialConfig(**chosen, unfrozen_layers=0, patience=epochs, **HEADS[head])
     protocol = Protocol(metric="auroc", max_epochs=epochs, seed=0, precision="float32", device=device)
-    can_be_fused = lockstep_module.can_be_fused
+    can_be_fused = fold_group.can_be_fused
     if not fused:
-        lockstep_module.can_be_fused = lambda *_: False
+        fold_group.can_be_fused = lambda *_: False
     try:
         return Lockstep(config, dataset, make_folds(dataset, k, seed=0), protocol)
     finally:
-        lockstep_module.can_be_fused = can_be_fused
+        fold_group.can_be_fused = can_be_fused
 
 
 @lru_cache

@@ -17,7 +17,7 @@ def _lockstep(setting: Setting, k: int, fused: bool = True, **config: Any) -> An
     try:
         import datasets
         from datasets.folds import make_folds
-        from trainables import lockstep
+        from trainables import fold_group, lockstep
         from trainables.config import TrialConfig
         from trainables.protocol import Protocol
     except ModuleNotFoundError as missing:
@@ -28,7 +28,7 @@ def _lockstep(setting: Setting, k: int, fused: bool = True, **config: Any) -> An
     common = {"model": setting.model, "image_size_px": setting.image_size_px, "learning_rate": 1e-3}
     protocol = Protocol(metric="log_loss", max_epochs=10**6, seed=0, precision="bfloat16", device=setting.device)
     params = common | {"batch_size": setting.batch_size} | config
-    with patch.object(lockstep, "can_be_fused", lockstep.can_be_fused if fused else lambda *_: False):
+    with patch.object(fold_group, "can_be_fused", fold_group.can_be_fused if fused else lambda *_: False):
         return lockstep.Lockstep(TrialConfig.of(params), dataset, make_folds(dataset, k, seed=0), protocol)
 
 

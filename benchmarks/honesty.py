@@ -198,10 +198,10 @@ def truth(winner: Lockstep, setting: Setting, rows: np.ndarray) -> float:
     """Mean over the winner's networks of their score on all images that the search has not had."""
     rest = np.setdiff1d(np.arange(len(winner._dataset)), rows)
     scores = []
-    for fold, weights in zip(winner._folds, winner._best_weights, strict=True):
+    for fold, weights in zip(winner._group.folds, winner._group.best(), strict=True):
         fold.network.load_state_dict(weights)
         fold.validation_rows = torch.from_numpy(rest)
-        scores.append(winner._objective.scores(rest, fold.predict(winner._fetch))[setting.metric])
+        scores.append(winner._objective.scores(rest, fold.predict(winner._group.fetch))[setting.metric])
     return float(np.mean(scores))
 
 

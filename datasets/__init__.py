@@ -17,7 +17,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from types import ModuleType
 
 from datasets.dataset import ImageDataset, Skipped, Target, check_searchable, content_digest
 from datasets.errors import InputError
+from datasets.remote import RemoteFolder
 
 __all__ = [
     "ImageDataset",
@@ -70,8 +71,8 @@ def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
 class Request:
     """Which images of a task are wanted: those of a folder, of an archive, of a table, or drawn."""
 
-    root: Path | None = None
-    """A folder or an archive (zip, tar)."""
+    root: Path | RemoteFolder | None = None
+    """A folder or an archive (zip, tar), of this machine or by its URL."""
     table: Path | None = None
     """Labels in a file, for the task `images`."""
     demonstration: bool = False
@@ -85,12 +86,13 @@ class Request:
     """Whether the test split joins the development images."""
 
 
-def load_all(name: str, request: Request) -> ImageDataset:
+def load_all(name: str, request: Request, progress: Callable[[int, int], None] | None = None) -> ImageDataset:
     """The images of a task as they are found: both splits, nothing decoded, nothing remedied.
 
-    Raises `InputError` where there is nothing to load, with what to get and where to put it.
+    progress: called with the files that have been fetched and all there are, where they lie elsewhere. Raises
+    `InputError` where there is nothing to load, with what to get and where to put it.
     """
-    dataset = _found(task(name), name, request)
+    dataset = _found(task(name), name, request, progress)
     if request.pool:
         if not dataset.splits["test"]:
             raise InputError(f"--pool: {dataset.origin} has no test split to put into the folds; leave it out")
@@ -119,7 +121,9 @@ def load(
     return dataset
 
 
-def _found(module: ModuleType, name: str, request: Request) -> ImageDataset:
+def _found(
+    module: ModuleType, name: str, request: Request, progress: Callable[[int, int], None] | None
+) -> ImageDataset:
     given = request.root or request.table
     if request.demonstration:
         if given is not None:
@@ -142,21 +146,15 @@ def _found(module: ModuleType, name: str, request: Request) -> ImageDataset:
         if "table" not in inspect.signature(module.read).parameters:
             raise InputError(f"--table is for the task 'images'; task {name!r} reads its labels from its own files")
         arguments["table"] = request.table
-    root = None if request.root is None else _folder(request.root)
-    if root is None or root is request.root:
-        return module.read(root, **arguments)
+    if request.root is None:
+        return module.read(None, **arguments)
+    from datasets.fetching import source_of
+
+    source = source_of(request.root, progress)
+    if source is None:
+        return module.read(request.root, **arguments)
     try:
-        dataset: ImageDataset = module.read(root, **arguments)
+        dataset: ImageDataset = module.read(source.folder, **arguments)
     except InputError as error:  # names what the user gave, and not where in the store that lies
-        said = str(error).replace(str(root.absolute()), str(request.root)).replace(str(root), str(request.root))
-        raise type(error)(said) from None
-    return dataclasses.replace(dataset, origin=str(request.root))
-
-
-def _folder(root: Path) -> Path:
-    """The folder that was given, or the one that an archive unpacks to."""
-    from datasets.archives import is_archive, unpacked
-
-    if not root.exists():
-        raise InputError(f"--data {root}: no such file or folder")
-    return unpacked(root) if root.is_file() and is_archive(root) else root
+        raise type(error)(str(error).replace(str(source.folder), str(request.root))) from None
+    return dataclasses.replace(dataset, origin=str(request.root), source=source)

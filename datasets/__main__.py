@@ -17,9 +17,9 @@ from rich.text import Text
 
 import datasets
 from datasets import ImageDataset, InputError, Request, interruption
-from datasets.archives import is_archive, unpacked
 from datasets.audit import Audit, audit
 from datasets.audit_page import audit_page
+from datasets.fetching import root_of, source_of
 from datasets.findings import counted, percent
 from datasets.folders import PARTS, find_images
 from datasets.images import from_class_folders
@@ -37,7 +37,7 @@ CLASSES_TOLD = 30
 @app.command(no_args_is_help=True)
 def main(
     task: Annotated[str, typer.Argument(help="Whose images: see python -m search --list.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the images, or an archive of it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the images, or an archive of it; or its URL.")] = None,
     table: Annotated[Path | None, typer.Option(help="Labels of `images`: a csv or parquet file.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Draw demonstration data (phantoms).")] = False,
     plant: Annotated[str | None, typer.Option(help="Pitfalls to plant among the phantoms: a,b.")] = None,
@@ -66,7 +66,7 @@ def main(
     try:
         interruption.started()
         asked = Request(
-            root=data,
+            root=None if data is None else root_of(data),
             table=table,
             demonstration=demo,
             seed=seed,
@@ -112,7 +112,9 @@ def _loaded(task: str, asked: Request) -> ImageDataset:
     except InputError:
         if task != "images" or asked.root is None or asked.table is not None or asked.demonstration:
             raise
-        root = unpacked(asked.root) if asked.root.is_file() and is_archive(asked.root) else asked.root
+        source = source_of(asked.root)
+        root = asked.root if source is None else source.folder
+        assert isinstance(root, Path)
         names = {path.parent.name for path in find_images(root)[0] if path.parent != root}
         if len(names) != 1 or not PARTS.keys().isdisjoint(map(str.casefold, names)):
             raise

@@ -69,7 +69,7 @@ def unpacked(path: Path) -> Path:
             # Not beside it, where what is old is cleared away.
             with FileLock(store_folder() / f"archive-{folder.name}.lock"):
                 if not folder.is_dir():
-                    _unpack_whole(path, folder)
+                    unpack_whole(path, folder)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be unpacked into {archives}: {error.strerror or error}; set IMAGE_SEARCH_STORE to a "
@@ -88,8 +88,8 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _unpack_whole(path: Path, folder: Path) -> None:
-    """All of it or nothing; for who holds the lock."""
+def unpack_whole(path: Path, folder: Path) -> None:
+    """All of it into a new folder, or nothing; for who holds the lock. Raises as `unpacked` does."""
     for abandoned in folder.parent.glob(f"{folder.name}.*.part"):  # its writer held this lock and is dead
         shutil.rmtree(abandoned)
     part = folder.with_suffix(f".{os.getpid()}.part")
@@ -126,12 +126,12 @@ def is_archive(path: Path) -> bool:
 
 
 def touch(path: Path) -> None:
-    """Says that the archive which a file was unpacked from is in use, so that it is not cleared away; of files that lie
-    elsewhere nothing."""
-    archives = (store_folder() / "archives").absolute()
-    if path.absolute().is_relative_to(archives):
-        with contextlib.suppress(OSError):  # it is gone, or others own it
-            os.utime(archives / path.absolute().relative_to(archives).parts[0])
+    """Says that what was unpacked or fetched is in use, by one of its files, so that it is not cleared away; of files
+    that lie elsewhere nothing."""
+    for kept in ((store_folder() / name).absolute() for name in ("archives", "data")):
+        if path.absolute().is_relative_to(kept) and path.absolute() != kept:
+            with contextlib.suppress(OSError):  # it is gone, or others own it
+                os.utime(kept / path.absolute().relative_to(kept).parts[0])
 
 
 def _unpack(path: Path, folder: Path) -> None:

@@ -8,12 +8,14 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from datasets.errors import InputError
+from datasets.remote import RemoteFolder
 
 Kind = Literal["binary", "multiclass", "multitask", "segmentation"]
 Split = Literal["development", "test"]
@@ -43,6 +45,18 @@ class Target:
     @property
     def column(self) -> str:
         return f"target_{self.name}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where files of a data set came from that lie in the store: see `datasets.fetching`."""
+
+    root: Path | RemoteFolder
+    """An archive, or what a URL names."""
+    place: str
+    """Of its files in the store of every machine; it changes when they do."""
+    folder: Path
+    """That place on the machine whose paths are in the table."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,8 @@ class ImageDataset:
     part_of: str | None = None
     """`contents` of the data set that these images were taken from by `rows`; their numbers there are in the column
     `found_row`. Where its pixels are stored, those of a part need no decoding."""
+    source: Source | None = None
+    """Where its files came from, if they are in the store: another machine has them elsewhere."""
 
     def __post_init__(self) -> None:
         for required in ("image_id", "target", "group", "content"):

@@ -3,7 +3,7 @@
 A store is one `.npy` file, opened as a read-only memory map, or a small table as one `.parquet` file. It is written to
 a temporary name and renamed, under a file lock, so a reader sees all of it or nothing; its name is a digest of
 everything that determines its content, so it is never stale. The folder may be deleted at any time. The least recently
-used files go when the budget is exceeded, and unpacked archives that nobody has used for a day.
+used files go when the budget is exceeded, and what was fetched or unpacked and nobody has used for a day.
 """
 
 import contextlib
@@ -235,6 +235,13 @@ def no_room_for(needed: int) -> str | None:
     return None
 
 
+def make_room(needed: int) -> None:
+    """For so many bytes that are about to be written; raises `NoRoomError`."""
+    folder = store_folder()
+    with _alone(folder, ".room"):
+        _make_room(folder, needed)
+
+
 def _make_room(folder: Path, needed: int) -> None:
     """Delete the least recently used stores until `needed` bytes fit; a map that is still open stays readable, and
     keeps its blocks on the disk.
@@ -263,7 +270,7 @@ def _leaving(folder: Path, needed: int) -> tuple[list[tuple[float, int, Path]], 
     if needed > budget:
         raise NoRoomError(f"{needed / 1e9:.3g} GB exceed the budget of {budget / 1e9:.3g} GB, IMAGE_SEARCH_STORE_GB")
     stores = []
-    for pattern in ("*.npy", "*.parquet", "*.part", "archives/*"):
+    for pattern in ("*.npy", "*.parquet", "*.part", "archives/*", "data/*"):
         for path in folder.glob(pattern):
             with contextlib.suppress(FileNotFoundError):  # somebody else has just made room
                 stores.append((path.stat().st_mtime, _size(path), path))
@@ -278,8 +285,8 @@ def _leaving(folder: Path, needed: int) -> tuple[list[tuple[float, int, Path]], 
 
 
 def _may_go(used_at: float, size: int, path: Path) -> bool:
-    """Not what is being written, nor an archive that was used lately: its files may be wanted again."""
-    return path.suffix != ".part" and (path.is_file() or time.time() - used_at > DAY_S)
+    """Not what is being written, nor what was fetched or unpacked and used lately: its files may be wanted again."""
+    return time.time() - used_at > DAY_S if path.is_dir() else path.suffix != ".part"
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """`python -m search TASK`: the command line."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,9 @@ import search_spaces
 from datasets import InputError, interruption
 from datasets.remedies import DEFAULT_DROP, REMEDIES
 from search.experiment import Failed, Interrupted, run
+from search.far import is_far, search_from_afar
+from search.mirror import Unsent
+from search.options import Options
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -24,7 +28,7 @@ INSTEAD = "Instead of searching"
 def main(
     task: Annotated[str | None, typer.Argument(help="What to search for: see --list.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Draw demonstration data (phantoms).")] = False,
-    data: Annotated[Path | None, typer.Option(help="Folder of the images, or an archive of it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the images, or an archive of it; or its URL.")] = None,
     table: Annotated[Path | None, typer.Option(help="Labels of `images`: a csv or parquet file.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations to try, published ones included.")] = None,
     folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation, 2 to 20.")] = None,
@@ -45,7 +49,14 @@ def main(
     seed: Annotated[int, typer.Option(help="Of folds, proposals and training.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the experiment; the task's unless given.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("results"),
+    storage: Annotated[
+        str | None, typer.Option(help="Keep results at this URL too, as s3://bucket/folder; outlives this machine.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was interrupted.")] = False,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Share the study and its --trials with other searches: postgresql://USER@HOST/DATABASE."),
+    ] = None,
     images: Annotated[
         int | None,
         typer.Option(
@@ -73,7 +84,7 @@ def main(
         bool, typer.Option("--leave-source-out", help="One fold per source.", rich_help_panel=DATA)
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster: auto or HOST:PORT.", rich_help_panel=MACHINE)
+        str | None, typer.Option(help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT.", rich_help_panel=MACHINE)
     ] = None,
     concurrent: Annotated[
         int | None,
@@ -92,6 +103,14 @@ def main(
         str | None,
         typer.Option(help="May be a fraction; auto: as a GPU has room for.", rich_help_panel=MACHINE),
     ] = None,
+    spread_folds: Annotated[
+        bool,
+        typer.Option(
+            "--spread-folds",
+            help="A process for each fold; what a trial has of CPUs and GPUs each then has.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False,
     list_tasks: Annotated[bool, typer.Option("--list", help="The tasks.", rich_help_panel=INSTEAD)] = False,
     list_published: Annotated[
         bool, typer.Option("--published", help="The published configurations of TASK.", rich_help_panel=INSTEAD)
@@ -114,11 +133,13 @@ def main(
             options |= {"plant": _names(plant), "like": tuple(like or ())}
             options |= {"only": _some("--only", only), "models": _some("--models", models) or None}
             options["drop"] = None if drop is None else () if drop == "none" else _names(drop)
+            if is_far(address):
+                raise typer.Exit(search_from_afar(Options(**options), sys.argv[1:]))
             run(console=console, **options)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    except Failed as failure:
+    except (Failed, Unsent) as failure:
         typer.echo(f"error: {failure}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
@@ -126,7 +147,7 @@ def main(
         raise typer.Exit(130) from None
     except Interrupted as ended:
         typer.echo(f"\n{ended}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(ended.status) from None
 
 
 def _print_tasks(console: Console, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
     trials/0007/reports.jsonl          one line per report, appended
     trials/0007/fold0/, fold1/, …      the curves for TensorBoard
-    trials/0007/checkpoint_000002/     see `trainables.lockstep.Lockstep.save`
+    trials/0007/checkpoint_000009/     see `trainables.lockstep.Lockstep.save`
 
 Ray's order is: a report is written, then its checkpoint, and only then is the study told that a trial has finished.
 """
@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -29,6 +29,9 @@ from analysis.results import last_checkpoint, trial_folder
 from analysis.words import configuration_words, metric_words, score_words, time_words
 from search.records import write_json
 
+if TYPE_CHECKING:
+    from search.mirror import Mirror
+
 RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, SHOULD_CHECKPOINT, "trial_id"})
 """What Ray adds to a report."""
 
@@ -39,13 +42,12 @@ def trial_dirname(trial: Trial) -> str:
 
 
 def kept_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint of a trial that is to go on, moved to where Ray, which counts from zero again, will not
-    write; the others go."""
-    last, kept = last_checkpoint(folder), folder / "checkpoint_kept"
+    """The last whole checkpoint of a trial that is to go on; the others go."""
+    last = last_checkpoint(folder)
     for other in folder.glob("checkpoint_*"):
         if last is not None and other != last:
             shutil.rmtree(other)
-    return last.rename(kept) if last is not None else None
+    return last
 
 
 def set_aside(experiment: Path, begun: set[int]) -> None:
@@ -77,8 +79,9 @@ class Recorder(tune.Callback):
     """Appends every report to its trial's folder, adds to the curves with every checkpoint, and drops what only a
     running trial needs."""
 
-    def __init__(self, experiment: Path):
-        self._experiment = experiment
+    def __init__(self, experiment: Path, elsewhere: bool = False):
+        """elsewhere: whether checkpoints are at a URL, whose mirror drops those that are no longer needed."""
+        self._experiment, self._elsewhere = experiment, elsewhere
         self._curves: dict[int, list[dict[str, float]]] = {}
         """By trial, of the epochs since its checkpoint: where a process dies, they come again."""
 
@@ -86,6 +89,8 @@ class Recorder(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         number = result["number"]
+        if "curve" in result and not result["curve"] and not result["done"]:
+            return  # told to save in the middle of an epoch: all of it has been reported before
         _append(
             trial_folder(self._experiment, number), {key: value for key, value in result.items() if key not in RAYS_OWN}
         )
@@ -99,6 +104,8 @@ class Recorder(tune.Callback):
         curve, folder = self._curves.pop(number, []), trial_folder(self._experiment, number)
         for fold in sorted({entry["fold"] for entry in curve}):
             _write_events(folder / f"fold{fold}", [entry for entry in curve if entry["fold"] == fold])
+        if self._elsewhere:
+            return
         newest, before = Path(checkpoint.path), trial.checkpoint
         for other in newest.parent.glob("checkpoint_*") if before is not None else ():
             if other not in (newest, Path(before.path)):
@@ -116,7 +123,36 @@ class Recorder(tune.Callback):
         _append(trial_folder(self._experiment, known["number"]), known | {"error": last, "epoch": 0, "done": True})
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        prune(trial_folder(self._experiment, trial.config["number"]))
+        if not self._elsewhere:
+            prune(trial_folder(self._experiment, trial.config["number"]))
+
+
+class Mirroring(tune.Callback):
+    """Tells a mirror what has changed. Comes after those who write it."""
+
+    def __init__(self, mirror: "Mirror"):
+        self._mirror = mirror
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles callbacks; a mirror has threads, and a URL that may have secrets."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._mirror.reported(result["number"])
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        self._mirror.saved(trial.config["number"], Path(checkpoint.path).name)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._mirror.reported(trial.config["number"])
+        self._mirror.ended(trial.config["number"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._mirror.ended(trial.config["number"])
 
 
 class Release(tune.Callback):
@@ -172,6 +208,10 @@ class Progress(tune.Callback):
         self._finish(
             trial, f"{metric_words(self._metric)} {score}  {stopped}epoch {report['epoch']}, {seconds}: {name}"
         )
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        said = f"trial {trial.config['number']} lost its process, and goes on from its last checkpoint"
+        self._console.print(said, highlight=False, soft_wrap=True)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._finish(trial, "[red]failed[/red]: its process died")

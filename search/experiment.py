@@ -6,6 +6,7 @@ import functools
 import json
 import shlex
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,11 +23,18 @@ import analysis
 import datasets
 from analysis.words import metric_words
 from datasets import InputError, nearest
+from datasets.remote import RemoteFolder, without_secrets
+from search.ending import Ending, leave_on_sigterm
+from search.far import is_far
+from search.mirror import Mirror
+from search.nodes import check_nodes
 from search.options import Options
 from search.packing import trials_per_gpu
 from search.plan import Plan, make_plan
 from search.ray_session import check_listening, ray_session, set_environment, share_of, take_started_workers
 from search.records import alone_in, check_name, make_record, write_record
+from search.stored import mirrored
+from search.study_address import check_reachable
 from trainables.metrics import METRICS
 
 MANY_PHANTOMS = 5000
@@ -34,7 +42,10 @@ MANY_PHANTOMS = 5000
 
 
 class Interrupted(Exception):
-    """Ctrl-C: everything that was finished is kept. The message says how to go on."""
+    """Ctrl-C or SIGTERM: everything that was finished is kept. The message says how to go on."""
+
+    status = 128 + signal.SIGINT
+    """Of a program that ends by it, as shells have it."""
 
 
 class Failed(Exception):
@@ -65,51 +76,79 @@ class Result:
 def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     """Search and write the report. The keywords are the fields of `Options`.
 
-    Raises `InputError` for what the user can put right, before any trial has started, `Interrupted` on Ctrl-C, and
-    `Failed` where no trial has a score.
+    Raises `InputError` for what the user can put right, before any trial has started, `Interrupted` on Ctrl-C, `Failed`
+    where no trial has a score, and `Unsent` where not all results have come to the URL of `storage`.
     """
     known = [field.name for field in dataclasses.fields(Options)]
     for name in options:
         if name not in known:
             raise InputError(f"unknown option {name!r}{nearest(name, known)}")
-    of_paths = ("data", "table", "results", "space")
+    of_paths = ("table", "results", "space")
     paths = {name: Path(options[name]) for name in of_paths if options.get(name) is not None}
     console = console or Console()
     chosen = Options(task=task, **options | paths)
+    if chosen.remote is None:
+        return _searched(chosen, paths, console)
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    with mirrored(chosen.remote, chosen.folder, chosen.resume, say) as mirror:
+        return _searched(chosen, paths, console, mirror)
+
+
+def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror: Mirror | None = None) -> Result:
+    """mirror: of the results at a URL."""
     folder = chosen.folder
     check_name(folder, chosen.resume)
+    if is_far(chosen.address):
+        raise InputError(f"--address {chosen.address}: use python -m search, or call this on a node of the cluster")
     if chosen.address is not None:
         check_listening(chosen.address)
+    if chosen.study is not None:
+        check_reachable(chosen.study)
     plan = _planned(chosen, console)
     record = make_record(plan)
     _introduce(plan, record, console)
-    left = record["trials"] - (_finished_trials(folder, record["name"]) if chosen.resume else 0)
+    if chosen.study is not None:
+        from search.shared_study import left_to_share  # imports Optuna, which takes a second
+
+        left = left_to_share(chosen.study, record)
+    else:
+        left = record["trials"] - (_finished_trials(folder, record["name"]) if chosen.resume else 0)
+    ending = Ending()
     with contextlib.ExitStack() as stack:
         if left > 0:
-            stay_behind = tuple(given.absolute() for given in paths.values())
-            search_on = stack.enter_context(_begun(plan, stay_behind, console))
+            here = [chosen.data, *paths.values()]
+            stay_behind = tuple(given.absolute() for given in here if isinstance(given, Path))
+            search_on = stack.enter_context(_begun(plan, stay_behind, ending, console, mirror))
         stack.enter_context(alone_in(folder))
         write_record(plan, record)
         complete = left <= 0
         if complete:
             console.print(f"All {record['trials']} trials have finished before", highlight=False)
         else:
-            with contextlib.suppress(KeyboardInterrupt):  # the second Ctrl-C; Ray turns the first into an orderly end
+            with contextlib.suppress(KeyboardInterrupt), ending.caught():  # the second; the first is an orderly end
                 complete = search_on(record)
         if complete and chosen.explain:
             _explain(plan, console)
         page = analysis.write_report(folder)
+        if mirror is not None:
+            mirror.finish()
     if not complete:
         command = record["sessions"][0]["command"]
         again = f"go on with: {command} --resume" if command else "call it again with resume=True to go on"
-        raise Interrupted(f"Interrupted. Every finished trial is kept; {again}")
+        interrupted = Interrupted(f"Interrupted. Every finished trial is kept; {again}")
+        interrupted.status = 128 + (ending.signal or signal.SIGINT)
+        raise interrupted
     result = Result(folder)
+    if chosen.study is not None and result.trials.is_empty():
+        raise Failed(f"Other searches have begun all {record['trials']} trials of the study: there are none here")
     if result.best is None:
         error = next((error for error in result.trials["error"] if error), "no reason was reported")
         raise Failed(
             f"No trial has a score. The first error: {error}\nMore of it in {folder / 'trials'}/*/reports.jsonl"
         )
     _conclude(folder, page, console)
+    if mirror is not None:
+        console.print(f"Stored:     {mirror.remote}", highlight=False, markup=False, soft_wrap=True)
     return result
 
 
@@ -129,7 +168,9 @@ def _explain(plan: Plan, console: Console) -> None:
 
 
 @contextlib.contextmanager
-def _begun(plan: Plan, stay_behind: tuple[Path, ...], console: Console) -> Iterator[Callable[[dict[str, Any]], bool]]:
+def _begun(
+    plan: Plan, stay_behind: tuple[Path, ...], ending: Ending, console: Console, mirror: Mirror | None
+) -> Iterator[Callable[[dict[str, Any]], bool]]:
     """`search_trials` with all but the record, while Ray is up."""
     options = plan.options
     set_environment(options.address)
@@ -139,11 +180,16 @@ def _begun(plan: Plan, stay_behind: tuple[Path, ...], console: Console) -> Itera
             # After Ray: its processes go on starting while this, which takes a second, is imported.
             from search.tuning import search_trials
 
+        leave_on_sigterm()
         if options.address is None:
             take_started_workers()
+        else:
+            weights = [Path(plan.weights)] if Path(plan.weights).is_absolute() else []
+            read = [*([options.data] if options.data else []), *weights]
+            check_nodes(None if options.storage else options.results, read)
         say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-        share = share_of(options, resources, trials_per_gpu(plan, resources, say))
-        yield lambda record: search_trials(plan, record, share, console)
+        share = share_of(options, resources, trials_per_gpu(plan, resources, say), len(plan.folds))
+        yield lambda record: search_trials(plan, record, share, console, ending, mirror)
 
 
 def _finished_trials(folder: Path, study: str) -> int:
@@ -151,7 +197,8 @@ def _finished_trials(folder: Path, study: str) -> int:
     import optuna
 
     file = folder / "study.db"
-    if not file.exists() or any(folder.glob("trials/*/checkpoint_*/state.pt")):  # what a finished search has removed
+    notes = folder.glob("trials/*/checkpoint_*/checkpoint.json")
+    if not file.exists() or any('"state.pt"' in note.read_text() for note in notes):  # which a finished search removes
         return 0
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -228,7 +275,8 @@ def _same_images(options: Options) -> str:
     said = [options.task, *(["--demo"] if options.demo else [])]
     for name in ("data", "table", "images"):
         value = getattr(options, name)
-        said += [f"--{name}", str(value)] if value is not None else []
+        shown = without_secrets(value.url) if isinstance(value, RemoteFolder) else str(value)
+        said += [f"--{name}", shown] if value is not None else []
     said += ["--plant", ",".join(options.plant)] if options.plant else []
     said += ["--seed", str(options.seed)] if options.demo and options.seed else []
     return shlex.join(said)
@@ -242,9 +290,11 @@ def _conclude(folder: Path, page: Path, console: Console) -> None:
         console.print(published)
     console.print(analysis.headline(told))
     shown = _short(folder)
+    shared = results.experiment.get("study")
+    study = shared["address"] if shared else f"sqlite:///{shown}/study.db"
     for line in (
         f"Report:     {_short(page)}",
-        f"Study:      {_program('optuna-dashboard')} {shlex.quote(f'sqlite:///{shown}/study.db')}",
+        f"Study:      {_program('optuna-dashboard')} {shlex.quote(study)}",
         f"Curves:     {_program('tensorboard')} --logdir {shlex.quote(str(shown))}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import polars as pl
 import typer
 
+from analysis.fetched import placed
+from analysis.report import REPORT_FILES
 from analysis.results import Results, Unavailable
 from analysis.trials import best, trials
 from datasets import InputError, interruption
+from datasets.fetching import root_of
 from search.cases import cases_of_classes, cases_of_masks
 from search.records import write_json
 from search.reopened import Reopened, reopened
@@ -182,26 +185,30 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(no_args_is_help=True)
 def main(
     name: Annotated[str, typer.Argument(help="An experiment below the results folder.")],
-    data: Annotated[Path | None, typer.Option(help="Where its images are now, if they have moved.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where its images are now, if they have moved.")] = None,
     images: Annotated[int | None, typer.Option(help="How many the test for shortcuts looks at.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("results"),
+    results: Annotated[str, typer.Option(help="Folder of all experiments, or its URL.")] = "results",
 ) -> None:
     """What the best trial of an experiment looks at and where it fails; writes its networks, and the report again."""
     import analysis
     from search.records import alone_in
 
-    folder = results / name
     try:
         interruption.started()
         if images is not None and images < 1:
             raise InputError(f"--images {images}: must be at least 1")
-        found = reopened(folder, data)
+        place = placed(name, results)
+        folder = place.folder
+        found = reopened(folder, None if data is None else root_of(data), place.remote)
         with alone_in(folder.absolute()):
             explain(found, images, typer.echo)
             page = analysis.write_report(folder)
+            stored = place.send("best", *REPORT_FILES)
         for warning in json.loads((folder / "best/seen.json").read_text())["warnings"]:
             typer.echo(f"warning: {warning}")
         typer.echo(f"Model:  {folder / 'best'}\nReport: {page}")
+        if stored is not None:
+            typer.echo(f"Stored: {stored}")
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -57,7 +57,7 @@ def main(
     to: Annotated[str, typer.Option("--format", help="torchscript, onnx or torch-export.")] = "onnx",
     fold: Annotated[str, typer.Option(help="Number of one network, or ensemble: the mean of all.")] = "ensemble",
     number: Annotated[str, typer.Option("--input", help="Type of the images: uint8 or float32.")] = "uint8",
-    results: Annotated[Path, typer.Option(help="Where the experiments are.")] = Path("results"),
+    results: Annotated[str, typer.Option(help="Where the experiments are; may be a URL.")] = "results",
 ) -> None:
     """Write a model as one file for other programs, and check that it says the same."""
     try:

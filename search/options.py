@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args
 import search_spaces
 from datasets import InputError, Request
 from datasets.dataset import Kind
+from datasets.fetching import Root, root_of
 from datasets.folds import MOST_FOLDS
+from datasets.remote import RemoteFolder, is_url
 from search_spaces import Experiment
 from trainables.metrics import METRICS
 from trainables.protocol import Precision
@@ -25,8 +27,10 @@ class Options:
 
     task: str
     demo: bool = False
-    data: Path | None = None
+    data: Root | None = None
+    """A folder or an archive, of this machine or by its URL."""
     table: Path | None = None
+    """Where DATA is a URL, a path below it will do."""
     images: int | None = None
     """Phantoms to draw; None: as many as the real data set has."""
     plant: tuple[str, ...] = ()
@@ -63,7 +67,11 @@ class Options:
     """Parameters of the search space that are not searched, or other fields of `TrialConfig`, and their values."""
     name: str | None = None
     results: Path = Path("results")
+    storage: str | None = None
+    """URL of a folder, such as a bucket's, where the experiments are; `results` then has a working copy of this one."""
     resume: bool = False
+    study: str | None = None
+    """Address of a database in which several searches share a study; None: study.db, for this search alone."""
     address: str | None = None
     """Of a running Ray cluster; None starts Ray on this machine, for this search, on loopback."""
     concurrent: int | None = None
@@ -75,8 +83,12 @@ class Options:
     """Whether the search ends with what the best trial's networks look at, and keeps them in `best/`."""
     gpus_per_trial: float | str | None = None
     """A number, which may be a fraction, or `auto`: as many trials share a GPU as it has room for."""
+    spread_folds: bool = False
+    """Whether each fold of a trial has a process of its own: CPUs and GPUs per trial are then those of each fold."""
 
     def __post_init__(self) -> None:
+        if self.data is not None:
+            object.__setattr__(self, "data", root_of(self.data))
         for name in ("plant", "drop", "like", "models", "only"):
             words = getattr(self, name)
             if isinstance(words, str):
@@ -107,6 +119,10 @@ class Options:
                 object.__setattr__(self, "gpus_per_trial", float(self.gpus_per_trial))
             except ValueError:
                 raise InputError(f"--gpus-per-trial {self.gpus_per_trial}: give a number, or auto") from None
+        if self.spread_folds and self.gpus_per_trial == "auto":
+            raise InputError(
+                "--gpus-per-trial auto: measures whole trials; with --spread-folds give a number, for each fold"
+            )
         for name, number, least in (
             ("--trials", self.trials, 1),
             ("--max-epochs", self.max_epochs, 1),
@@ -123,9 +139,9 @@ class Options:
             raise InputError(f"--seed {self.seed}: must be below {2**31:,}")
         if self.folds is not None and not 2 <= self.folds <= MOST_FOLDS:
             raise InputError(f"--folds {self.folds}: choose from 2 to {MOST_FOLDS}")
-        if self.address is not None and self.data is not None and self.data.is_file():
+        if self.table is not None and is_url(given := str(self.table).replace(":/", "://", 1)):
             raise InputError(
-                f"--data {self.data}: other nodes do not see what an archive unpacks to; unpack it yourself"
+                f"--table {RemoteFolder(given)}: give the URL of the folder with --data, and here the path below it"
             )
         if self.leave_source_out and (self.folds is not None or self.repeats > 1):
             raise InputError("--leave-source-out has one fold per source, once; leave out --folds and --repeats")
@@ -133,6 +149,11 @@ class Options:
             raise InputError("--searcher grid: it has points of its own; leave out --published-only and --only")
         if self.published_only and self.trials is not None:
             raise InputError(f"--trials {self.trials}: there is one for each published configuration; leave it out")
+        if self.storage is not None and not is_url(self.storage):
+            raise InputError(
+                f"--storage {self.storage}: give a URL, such as s3://bucket/folder; a folder that all nodes see is for "
+                f"--results"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.experiment_name):
             raise InputError(f"--name {self.name!r}: use letters, digits, dots, dashes and underscores only")
 
@@ -148,6 +169,11 @@ class Options:
     @property
     def folder(self) -> Path:
         return (self.results / self.experiment_name).absolute()
+
+    @property
+    def remote(self) -> RemoteFolder | None:
+        """Where the experiment is, if it is not in `folder`."""
+        return None if self.storage is None else RemoteFolder(self.storage).below(self.experiment_name)
 
     @property
     def request(self) -> Request:

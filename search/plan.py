@@ -37,7 +37,7 @@ from trainables.protocol import Protocol
 from trainables.weights import shipped
 
 Progress = Callable[[int, int], None]
-"""Called with the images that were decoded and all that there are."""
+"""Called with the images that were fetched, then decoded, and all that there are."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Plan:
 
 def make_plan(options: Options, progress: Progress | None = None) -> Plan:
     """Load the images, split them, narrow the space. Raises `InputError` for everything that a user can put right."""
-    found = datasets.load_all(options.task, options.request)
+    found = datasets.load_all(options.task, options.request, progress)
     experiment = options.experiment(found.kind)
     check_metric(experiment.metric, found.kind)
     experiment, space, published = _narrowed(options, experiment, found.kind)

@@ -23,9 +23,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from analysis.fetched import placed
 from analysis.results import experiments
 from datasets import InputError, Skipped, interruption, nearest
 from datasets.folders import find_images, printable
+from datasets.remote import is_url
 from search.predicted import batches, with_studies
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -38,7 +40,7 @@ def main(
     csv: Annotated[Path | None, typer.Option(help="Write the table here; else it is printed.")] = None,
     saliency: Annotated[Path | None, typer.Option(help="Folder for pictures of where the networks look.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder for the masks, PNG, as large as the images.")] = None,
-    results: Annotated[Path, typer.Option(help="Where the experiments are.")] = Path("results"),
+    results: Annotated[str, typer.Option(help="Where the experiments are; may be a URL.")] = "results",
 ) -> None:
     """What a model says of images."""
     console = Console(stderr=True)
@@ -66,7 +68,7 @@ def main(
 
 
 def _predicted(
-    name: str, given: list[Path], saliency: Path | None, masks: Path | None, results: Path, console: Console
+    name: str, given: list[Path], saliency: Path | None, masks: Path | None, results: str, console: Console
 ) -> tuple[pl.DataFrame, list[Skipped]]:
     folder = model_folder(name, results)
     files, skipped = image_files(given)
@@ -101,9 +103,14 @@ def _predicted(
     return with_studies(pl.DataFrame(rows, infer_schema_length=None), description), skipped
 
 
-def model_folder(name: str, results: Path) -> Path:
-    """That of an experiment's winner, or the folder with model.json that is named. Raises `InputError` where there is
-    none."""
+def model_folder(name: str, results: str | Path) -> Path:
+    """That of an experiment's winner, or the folder with model.json that is named; one at a URL is brought here first.
+    Raises `InputError` where there is none."""
+    if is_url(name) or is_url(str(results)):
+        place = placed(name, results)
+        place.bring("best")
+        name, results = place.folder.name, place.folder.parent
+    results = Path(results)
     for folder in (results / name / "best", Path(name), Path(name) / "best"):
         if (folder / "model.json").is_file():
             return folder

@@ -4,8 +4,10 @@ Ray reads its settings when it is imported, so nothing that imports Ray may be i
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from datasets import InputError
 from search.options import Options
 
 ROOT = Path(__file__).parent.parent
-"""What is shipped to the workers of a cluster; `.gitignore` says what stays behind."""
+ROOMS = ("analysis", "datasets", "search", "search_spaces", "trainables")
+"""What of it is shipped to the workers of a cluster: some megabytes. Whatever else lies there stays behind, as the
+results of other searches, and what Ray finds named in `.gitignore`."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -27,6 +31,12 @@ SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     # Our records survive a crash at any moment and Ray's snapshots are not read: as few of them as it allows.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    # Of a process that was lost, `search.callbacks` says it in one line.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # `search.farewell` ends a search, and has trials save before.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Of trials that wait for their process: as many as may run, which is up to `search.farewell.Room`.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 ON_THIS_MACHINE = {
@@ -35,10 +45,12 @@ ON_THIS_MACHINE = {
     "RAY_AUTH_MODE": "token",
 }
 ON_A_CLUSTER = {
-    # Ray leaves these two out unasked, and says so at length each time; `_excludes` leaves them out.
+    # Ray leaves these two out unasked, and says so at length each time; `excludes` leaves them out.
     "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",
 }
 CONNECTION_S = 10.0
+SAID = 300
+"""Characters that are shown of an error of Ray."""
 
 
 def set_environment(address: str | None) -> None:
@@ -56,14 +68,30 @@ class Share:
     cpus: int
     gpus: float
     side_by_side: int
+    folds: int = 0
+    """That have a process each, with so many CPUs and GPUs; 0: one process trains all of a trial's."""
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What Ray keeps for a trial: for its process and, where they have their own, those of its folds."""
+        one = {"CPU": float(self.cpus), "GPU": self.gpus}
+        return [{"CPU": 1.0}, *[one] * self.folds] if self.folds else [one]
+
+    def room(self, resources: dict[str, float]) -> int:
+        """How many trials fit side by side on what Ray has, `{"CPU": 2.0, …}`; 1 at least."""
+        cpus = sum(int(bundle["CPU"]) for bundle in self.bundles)
+        by_cpus = int(resources.get("CPU", 0)) // cpus
+        by_gpus = _places(self.gpus, resources.get("GPU", 0.0)) // max(1, self.folds) if self.gpus else by_cpus
+        return max(1, min(by_cpus, by_gpus))
 
 
-def share_of(options: Options, resources: dict[str, float], per_gpu: int = 1) -> Share:
+def share_of(options: Options, resources: dict[str, float], per_gpu: int = 1, folds: int = 1) -> Share:
     """Unless told otherwise a trial takes a GPU where there are any, and its part of the CPUs; else one CPU, or more
     where `--concurrent` has fewer trials on this machine than it has CPUs. It has as many threads as CPUs, from its
     beginning to its end whoever else is at work: a sum over other parts rounds otherwise, and training amplifies that.
 
-    resources: what Ray has now, `{"CPU": 2.0, …}`. per_gpu: trials that share one with `--gpus-per-trial auto`. Raises
+    resources: what Ray has now, `{"CPU": 2.0, …}`. per_gpu: trials that share one with `--gpus-per-trial auto`.
+    folds: of a trial; with `--spread-folds` each takes what else a trial does, and the trial one CPU more. Raises
     `InputError` where a trial would wait for ever: a cluster may grow, this machine will not.
     """
     all_cpus, all_gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
@@ -73,17 +101,41 @@ def share_of(options: Options, resources: dict[str, float], per_gpu: int = 1) ->
         gpus = 1.0 if all_gpus >= 1 else 0.0
     else:
         gpus = float(options.gpus_per_trial)
-    by_gpus = int(all_gpus / gpus) if gpus else all_cpus
-    most = by_gpus if options.concurrent is None or options.address else min(by_gpus, options.concurrent)
-    cpus = options.cpus_per_trial or max(1, all_cpus // max(1, most))
-    if options.address is None:
+    spread = folds if options.spread_folds else 0
+    by_gpus = _places(gpus, all_gpus) // max(1, spread) if gpus else all_cpus // (1 + spread)
+    most = max(1, by_gpus if options.concurrent is None or options.address else min(by_gpus, options.concurrent))
+    cpus = options.cpus_per_trial or max(1, (all_cpus // most - 1) // spread if spread else all_cpus // most)
+    if options.address is None and spread:
+        _check_spread(Share(cpus, gpus, 1, spread), all_cpus, all_gpus)
+    elif options.address is None:
         for option, wanted, there, unit in (
             ("--cpus-per-trial", cpus, all_cpus, "CPUs"),
             ("--gpus-per-trial", gpus, all_gpus, "GPUs"),
         ):
             if wanted > there:
                 raise InputError(f"{option} {wanted:g}: this machine has {there:g} {unit}")
-    return Share(cpus, gpus, options.concurrent or max(1, min(by_gpus, all_cpus // cpus)))
+    share = Share(cpus, gpus, side_by_side=options.concurrent or 1, folds=spread)
+    return share if options.concurrent else dataclasses.replace(share, side_by_side=share.room(resources))
+
+
+def _places(gpus: float, all_gpus: float) -> int:
+    """How many processes have such a part of a GPU each, or so many, on that many GPUs; a part lies on one of them."""
+    return int(all_gpus) * int(1 / gpus) if gpus < 1 else int(all_gpus / gpus)
+
+
+def _check_spread(share: Share, all_cpus: int, all_gpus: float) -> None:
+    """Raises `InputError` where this machine has no room for one trial."""
+    cpus = 1 + share.folds * share.cpus
+    if cpus > all_cpus:
+        raise InputError(
+            f"--spread-folds: a trial of {share.folds} folds takes {cpus} CPUs, {share.cpus} for each fold and one "
+            f"more: this machine has {all_cpus}; leave it out, or give fewer --folds or --cpus-per-trial"
+        )
+    if share.gpus and _places(share.gpus, all_gpus) < share.folds:
+        raise InputError(
+            f"--spread-folds: {share.folds} folds, each with {share.gpus:g} of a GPU, do not fit on the "
+            f"{all_gpus:g} of this machine: give less to each with --gpus-per-trial, a fraction if need be"
+        )
 
 
 @contextlib.contextmanager
@@ -103,7 +155,7 @@ def ray_session(address: str | None, stay_behind: tuple[Path, ...] = ()) -> Iter
         with _umask(0o077):
             ray.init(address="local", include_dashboard=False, **options)
     else:
-        _join(address, options | {"runtime_env": {"working_dir": str(ROOT), "excludes": _excludes(stay_behind)}})
+        _join(address, options | {"runtime_env": {"working_dir": str(ROOT), "excludes": excludes(ROOT, stay_behind)}})
     try:
         yield ray.cluster_resources()
     finally:
@@ -135,18 +187,25 @@ def _join(address: str, options: dict[str, Any]) -> None:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"--address {address}: no Ray cluster could be joined ({lines[0]}).\n"
+            f"--address {address}: no Ray cluster could be joined ({one_line(error)}).\n"
             f"Where the cluster asks for a token, it must lie in ~/.ray/auth_token and RAY_AUTH_MODE=token be set.\n"
             f"Start a cluster with `ray up cluster.yaml`, or leave out --address to search on this machine."
         ) from error
 
 
+def one_line(error: Exception) -> str:
+    """What Ray says on several, often many."""
+    said = str(error).strip()
+    words = said.splitlines()[-1].strip() if "Traceback" in said else " ".join(said.split())
+    words = words or type(error).__name__
+    return words if len(words) <= SAID else f"{words[:SAID]} …"
+
+
 def check_listening(address: str) -> None:
-    """Ray tries for minutes where nobody listens; find out first. `auto` and `ray://` are for Ray to resolve."""
+    """Ray tries for minutes where nobody listens; find out first. `auto` is for Ray to resolve."""
     given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    host, _, port = given.rpartition(":")
+    host, _, port = given.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         return
     try:
@@ -158,10 +217,12 @@ def check_listening(address: str) -> None:
         ) from error
 
 
-def _excludes(stay_behind: tuple[Path, ...]) -> list[str]:
-    """Rules for what is not shipped, as in `.gitignore`; nothing outside the checkout is shipped anyway."""
-    inside = [path.relative_to(ROOT) for path in stay_behind if path.is_relative_to(ROOT) and path != ROOT]
-    return [".git", "/.venv", *(f"/{path.as_posix()}" for path in inside)]
+def excludes(root: Path, stay_behind: tuple[Path, ...]) -> list[str]:
+    """Rules for what of a checkout is not shipped, as in `.gitignore`; anchored: a folder `data` in a room travels."""
+    beside = [path for path in sorted(root.iterdir()) if path.name not in ROOMS]
+    inside = [path for path in stay_behind if path.is_relative_to(root) and len(path.relative_to(root).parts) > 1]
+    names = dict.fromkeys(path.relative_to(root).as_posix() for path in (*beside, *inside))
+    return ["__pycache__", *(re.sub(r"([][*?\\])", r"\\\1", f"/{name}") for name in names)]
 
 
 @contextlib.contextmanager

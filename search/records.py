@@ -24,9 +24,12 @@ import filelock
 
 from analysis import Results
 from datasets import InputError, Request
+from datasets.fetching import recorded
 from datasets.findings import Finding
+from datasets.remote import without_secrets
 from search.plan import Plan
 from search.ray_session import ROOT
+from search.study_address import names_database, new_owner, without_password
 from search_spaces import Published, space_digest
 from trainables.metrics import METRICS
 
@@ -55,8 +58,11 @@ PACKAGES = ("ray", "torch", "torchvision", "timm", "optuna", "polars", "scikit-l
 def request_record(request: Request) -> dict[str, Any]:
     """By what the same images are found again, from any folder: see `search.reopened`."""
     told = dataclasses.asdict(request)
-    paths = {name: str(told[name].absolute()) for name in ("root", "table") if told[name] is not None}
-    return told | paths | {"plant": list(request.plant)}
+    if request.root is not None:
+        told["root"] = recorded(request.root)
+    if request.table is not None:  # relative to the images where it lies among them
+        told["table"] = str(request.table.absolute() if request.table.exists() else request.table)
+    return told | {"plant": list(request.plant)}
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -88,7 +94,8 @@ def make_record(plan: Plan) -> dict[str, Any]:
     if not plan.options.resume:
         return record
     before: dict[str, Any] = dict(Results.open(folder).experiment)
-    if (folder / "trials").exists() and not (folder / "study.db").exists():
+    _check_study(before.get("study"), plan.options.study)
+    if before.get("study") is None and (folder / "trials").exists() and not (folder / "study.db").exists():
         raise InputError(f"--resume: {folder / 'study.db'} is missing, without which it cannot go on")
     for key in SAME_ON_RESUME:
         if before.get(key) != record[key]:
@@ -111,6 +118,14 @@ def make_record(plan: Plan) -> dict[str, Any]:
         "sessions": before["sessions"] + record["sessions"],
         "request": record["request"],  # the images may have moved
     }
+
+
+def _check_study(before: dict[str, Any] | None, given: str | None) -> None:
+    """A shared study may have moved to another address; what it holds says whether it is the same."""
+    if before is not None and given is None:
+        raise InputError(f"--resume: it shares its study; give --study {before['address']} again")
+    if before is None and given is not None:
+        raise InputError("--resume: its study is its own, in study.db; leave out --study, or choose another --name")
 
 
 def _changed(key: str, before: Any, now: Any) -> str:
@@ -182,6 +197,7 @@ def _record(plan: Plan) -> dict[str, Any]:
         "space_digest": None if options.space is None else space_digest(options.space),
         "only": [entry.name for entry in plan.published] if options.published_only else None,
         "published": [published_record(entry) for entry in plan.published],
+        "study": None if options.study is None else {"address": without_password(options.study), "owner": new_owner()},
         "request": {**request_record(options.request), "interpolation": plan.interpolation},
         "data": {
             "images": len(dataset),
@@ -224,9 +240,16 @@ def _command() -> str:
     """As it was typed, less `--resume`; empty for a notebook, where how it was called is not known."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
-        arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        arguments = [_public(argument) for argument in sys.argv[1:] if argument != "--resume"]
         return shlex.join(["python", "-m", program.parent.name, *arguments])
     return ""
+
+
+def _public(argument: str) -> str:
+    """An option, or its value, without what is secret in a URL."""
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    hidden = without_password(value) if names_database(value) else without_secrets(value)
+    return f"{name}{equals}{hidden}"
 
 
 def _commit() -> str | None:

@@ -1,34 +1,37 @@
 """The best configuration of an experiment, trained on all of its development images.
 
-python -m search.refit covid
+    python -m search.refit covid
+    python -m search.refit covid --workers 4 --address auto
 
 refit/model.safetensors, model.json, README.md   the network, or as many as --seeds
 refit/test.json, test_predictions.parquet        it, and the networks of the folds, on the test split, if there is one
 refit/training/                                  what an interrupted one goes on from
 """
 
-import json
+import functools
 import shutil
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 import typer
 
+from analysis.fetched import placed
+from analysis.report import REPORT_FILES
 from analysis.results import last_checkpoint
 from analysis.trials import best, trials
 from datasets import InputError, interruption
+from datasets.fetching import root_of
 from search.explain import Say
 from search.records import alone_in, write_json
+from search.refit_training import SAVED_EVERY_S, Diverged, Training, TrainingEnded, begun, trained_here
 from search.reopened import Reopened, reopened
 
-SAVED_EVERY_S = 60.0
 MOST_SEEDS = 100
 
-
-class Diverged(Exception):
-    """The loss is no longer finite."""
+Trained = Callable[[Training, Path, Say, float], None]
+"""Who trains: see `search.refit_training.trained_here`."""
 
 
 def refit(
@@ -37,17 +40,19 @@ def refit(
     seeds: int = 1,
     say: Say = lambda text: None,
     saved_every_s: float = SAVED_EVERY_S,
+    trained: Trained = trained_here,
 ) -> Path:
-    """Trains, writes `refit/` of the results folder and returns its path; goes on where the same one was interrupted.
+    """Trains, writes `refit/` of the results folder and returns its path; goes on where the same one was interrupted,
+    whoever trained then.
 
     epochs: None: the best of the cross-validation. seeds: networks, which differ by what is random. Raises `InputError`
-    where no trial has a score, and `Diverged`.
+    where no trial has a score, and `TrainingEnded`.
     """
     import torch
 
     from search.model_card import write_model
     from trainables.ensemble import Ensemble
-    from trainables.refit import AllImages, Refit
+    from trainables.refit import AllImages
 
     results, folder = found.results, found.results.folder / "refit"
     winner = best(trials(results.folder), results.experiment["mode"])
@@ -57,61 +62,31 @@ def refit(
     epochs = epochs or winner["best_epoch"]
     config, protocol = found.config(number), found.protocol("cuda" if torch.cuda.is_available() else "cpu")
     losses = results.curves(number).group_by("epoch").agg(pl.col("log_loss").mean()).sort("epoch")["log_loss"].to_list()
-    training = _begun(
-        folder / "training",
-        {"trial": number, "epochs": epochs, "seeds": seeds, "digest": found.dataset.digest, "params": config.params()},
-    )
-    lockstep = Refit(config, found.dataset, protocol, networks=seeds, epochs=epochs, losses=losses)
-    before = last_checkpoint(training)
-    if before is not None and (before / "state.pt").exists():
-        lockstep.load(before)
-        say(f"going on after epoch {lockstep.epoch}")
-    done = before is not None and not (before / "state.pt").exists()
+    asked = {"trial": number, "epochs": epochs, "seeds": seeds, "digest": found.dataset.digest}
+    checkpoints = folder / "training"
+    begun(checkpoints, asked | {"params": config.params()})
     say(f"trial {number} on all {len(found.dataset):,} development images, {epochs} epochs")
-    saved = time.monotonic()
-    while not done and not lockstep.finished:
-        lockstep.advance()
-        losses_now = [entry["train_loss"] for entry in lockstep.curve[-seeds:]]
-        say(f"epoch {lockstep.epoch} of {epochs}, training loss {sum(losses_now) / seeds:.3f}")
-        if lockstep.diverged:
-            shutil.rmtree(training)
-            raise Diverged(f"the loss is not finite after epoch {lockstep.epoch}: choose fewer --epochs")
-        if lockstep.finished or time.monotonic() - saved >= saved_every_s:
-            before, saved = _saved(lockstep, training), time.monotonic()
-    assert before is not None, "at least one epoch is trained"
+    if not _is_finished(last_checkpoint(checkpoints)):
+        training = Training(config, found.dataset, protocol, epochs, seeds, losses)
+        try:
+            trained(training, checkpoints, say, saved_every_s)
+        except Diverged:
+            shutil.rmtree(checkpoints)
+            raise
+    finished = last_checkpoint(checkpoints)
+    assert finished is not None, "at least one epoch is trained"
     networks = AllImages.of(found.dataset, seeds)
-    ensemble = Ensemble.of_trial(before, config, found.dataset, networks, found.protocol())
+    ensemble = Ensemble.of_trial(finished, config, found.dataset, networks, found.protocol())
     about = {"images": len(found.dataset), "epochs": epochs, "seeds": seeds}
     write_model(folder, ensemble, results, number, refit=about)
     _compare(found, ensemble.to(protocol.device), number, about, folder, say)
-    shutil.rmtree(training)
+    shutil.rmtree(checkpoints)
     return folder
 
 
-def _begun(training: Path, asked: dict[str, Any]) -> Path:
-    """The folder of the training that was asked for; what was there of another one is removed."""
-    asked = json.loads(json.dumps(asked))
-    try:
-        same = json.loads((training / "asked.json").read_bytes()) == asked
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        shutil.rmtree(training, ignore_errors=True)
-        training.mkdir(parents=True)
-        write_json(training / "asked.json", asked)
-    return training
-
-
-def _saved(lockstep: Any, training: Path) -> Path:
-    """A checkpoint of the epoch; older ones are removed when it is whole."""
-    checkpoint = training / f"checkpoint_{lockstep.epoch:06d}"
-    shutil.rmtree(checkpoint, ignore_errors=True)  # of a process that died while it wrote
-    checkpoint.mkdir()
-    lockstep.save(checkpoint)
-    for older in training.glob("checkpoint_*"):
-        if older != checkpoint:
-            shutil.rmtree(older)
-    return checkpoint
+def _is_finished(checkpoint: Path | None) -> bool:
+    """Whether there is nothing to go on with."""
+    return checkpoint is not None and not (checkpoint / "state.pt").exists()
 
 
 def _compare(found: Reopened, ensemble: Any, number: int, about: dict[str, Any], folder: Path, say: Say) -> None:
@@ -133,6 +108,27 @@ def _compare(found: Reopened, ensemble: Any, number: int, about: dict[str, Any],
     write_json(folder / "test.json", told)
 
 
+def _trained_by(
+    found: Reopened, data: str | None, workers: int, gpus_per_worker: int | None, address: str | None
+) -> Trained:
+    """This process, unless there are to be several or a cluster's."""
+    if workers == 1 and address is None:
+        return trained_here
+    from search.refit_workers import trained_by_workers
+
+    experiment: dict[str, Any] = dict(found.results.experiment)
+    told = experiment["request"]
+    roots = [data, *(told[name] for name in ("root", "table") if told.get(name) is not None)]
+    of_data = [root.absolute() for root in map(root_of, filter(None, roots)) if isinstance(root, Path)]
+    return functools.partial(
+        trained_by_workers,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        address=address,
+        stay_behind=(found.results.folder.absolute().parent, *of_data),
+    )
+
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -140,30 +136,49 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     name: Annotated[str, typer.Argument(help="An experiment below the results folder.")],
     epochs: Annotated[int | None, typer.Option(help="Unless the best of the cross-validation.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Where its images are now, if they have moved.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where its images are now, if they have moved.")] = None,
     seeds: Annotated[int, typer.Option(help="Networks to train, whose probabilities are averaged.")] = 1,
-    results: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("results"),
+    workers: Annotated[int, typer.Option(help="Processes that train together, each a share of every batch.")] = 1,
+    gpus_per_worker: Annotated[
+        int | None, typer.Option(help="0 or 1, for --workers; unless given, 1 where there are any.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster that trains, `auto` or HOST:PORT; unless given, this machine."),
+    ] = None,
+    results: Annotated[str, typer.Option(help="Folder of all experiments, or its URL.")] = "results",
 ) -> None:
     """Train the best configuration of an experiment on all development images, and write the report again."""
     import analysis
 
-    folder = results / name
     try:
         interruption.started()
-        for option, value in (("--epochs", epochs), ("--seeds", seeds)):
+        for option, value in (("--epochs", epochs), ("--seeds", seeds), ("--workers", workers)):
             if value is not None and value < 1:
                 raise InputError(f"{option} {value}: must be at least 1")
         if seeds > MOST_SEEDS:
             raise InputError(f"--seeds {seeds}: {MOST_SEEDS} are the most")
-        found = reopened(folder, data)
+        if gpus_per_worker not in (None, 0, 1):
+            raise InputError(
+                f"--gpus-per-worker {gpus_per_worker}: must be 0 or 1; more GPUs are used by more --workers"
+            )
+        if gpus_per_worker is not None and workers == 1 and address is None:
+            raise InputError(f"--gpus-per-worker {gpus_per_worker}: only with --workers or --address")
+        place = placed(name, results)
+        folder = place.folder
+        found = reopened(folder, None if data is None else root_of(data), place.remote)
         with alone_in(folder.absolute()):
-            written = refit(found, epochs, seeds, typer.echo)
+            trained = _trained_by(found, data, workers, gpus_per_worker, address)
+            written = refit(found, epochs, seeds, typer.echo, trained=trained)
             page = analysis.write_report(folder)
+            stored = place.send("refit", *REPORT_FILES)
         typer.echo(f"Model:  {written}\nReport: {page}")
+        if stored is not None:
+            typer.echo(f"Stored: {stored}")
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    except Diverged as error:
+    except TrainingEnded as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

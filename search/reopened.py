@@ -13,9 +13,12 @@ import numpy as np
 import polars as pl
 
 import datasets
+from analysis.fetched import bring_networks
 from analysis.results import Results, last_checkpoint
 from datasets import ImageDataset, InputError, Request
+from datasets.fetching import Root, root_of
 from datasets.folds import Folds
+from datasets.remote import RemoteFolder
 from search.plan import Plan
 from trainables.config import TrialConfig
 from trainables.protocol import Protocol
@@ -32,11 +35,13 @@ class Reopened:
     test: ImageDataset
     """The test split, which no trial has seen; of length 0 where there is none."""
     folds: Folds
+    remote: RemoteFolder | None = None
+    """Where the networks of trials are, if not in the folder of results."""
 
     @staticmethod
     def of_plan(plan: Plan) -> "Reopened":
         """Of a search that has just ended, whose images are at hand."""
-        return Reopened(Results.open(plan.options.folder), plan.dataset, plan.test, plan.folds)
+        return Reopened(Results.open(plan.options.folder), plan.dataset, plan.test, plan.folds, plan.options.remote)
 
     def protocol(self, device: str = "cpu") -> Protocol:
         """How the trials were judged."""
@@ -70,13 +75,15 @@ class Reopened:
         from trainables.ensemble import Ensemble
 
         checkpoint, config = self.checkpoint(number), self.config(number)
+        bring_networks(self.remote, self.results.folder, checkpoint)
         return Ensemble.of_trial(checkpoint, config, self.dataset, self.folds, self.protocol())
 
 
-def reopened(folder: Path, data: Path | None = None) -> Reopened:
+def reopened(folder: Path, data: Root | None = None, remote: RemoteFolder | None = None) -> Reopened:
     """The experiment in a folder, with its images.
 
-    data: where they are now; None: where they were. Raises `InputError` where they are gone or have changed.
+    data: where they are now; None: where they were. remote: what the folder is a working copy of. Raises `InputError`
+    where images are gone or have changed.
     """
     results = Results.open(folder)
     experiment: dict[str, Any] = dict(results.experiment)
@@ -90,20 +97,20 @@ def reopened(folder: Path, data: Path | None = None) -> Reopened:
     dataset = _development(found, results, data)
     if dataset.digest != experiment["data"]["digest"]:
         raise InputError(_changed(folder, data, "the images, or what is said of them, are not those of the search"))
-    return Reopened(results, dataset, _test(found, experiment), folds)
+    return Reopened(results, dataset, _test(found, experiment), folds, remote)
 
 
-def requested(told: dict[str, Any], folder: Path, data: Path | None = None) -> Request:
+def requested(told: dict[str, Any], folder: Path, data: Root | None = None) -> Request:
     """The request that experiment.json keeps; `data`: another folder, archive or, where no folder was given, table."""
     given = {field.name: told[field.name] for field in dataclasses.fields(Request) if field.name in told}
     given["plant"] = tuple(told["plant"])
-    paths = {name: Path(told[name]) for name in ("root", "table") if told[name] is not None}
+    paths = {name: root_of(told[name]) for name in ("root", "table") if told[name] is not None}
     if data is not None:
         if not paths:
             raise InputError(f"--data {data}: {folder.name} did not read its images from files; leave it out")
         paths["root" if "root" in paths else "table"] = data
     for path in paths.values():
-        if not path.exists():
+        if isinstance(path, Path) and path.is_absolute() and not path.exists():
             raise InputError(f"{path}: the images of {folder.name} are not there; say where they are now with --data")
     return Request(**given | paths)
 
@@ -119,7 +126,7 @@ def folds_of(results: Results) -> Folds:
     return folds
 
 
-def _development(found: ImageDataset, results: Results, data: Path | None) -> ImageDataset:
+def _development(found: ImageDataset, results: Results, data: Root | None) -> ImageDataset:
     """The images of folds.parquet, in its order and with its groups, which remedies may have joined."""
     wanted = results.folds.filter(pl.col("repeat") == 0).select("image_id", pl.col("group").alias("joined"))
     row_of = pl.DataFrame({"image_id": found.table["image_id"]}).with_row_index("found")
@@ -138,6 +145,6 @@ def _test(found: ImageDataset, experiment: dict[str, Any]) -> ImageDataset:
     return test.rows((~test.table["image_id"].is_in(dropped)).to_numpy())
 
 
-def _changed(folder: Path, data: Path | None, what: str) -> str:
+def _changed(folder: Path, data: Root | None, what: str) -> str:
     there = f"--data {data}" if data is not None else "where experiment.json says"
     return f"{folder.name}: {what} ({there}); give the folder of the same images with --data"

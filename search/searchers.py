@@ -10,16 +10,20 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from search.storage import StudyFile
+from search.study_address import Unreachable
 from search_spaces import Published, Space
 from trainables.config import TrialConfig
 from trainables.protocol import Mode
+
+if TYPE_CHECKING:
+    from search.shared_study import SharedStudy
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -67,7 +71,7 @@ class StudySearch(OptunaSearch):
         self,
         space: Space,
         study_name: str,
-        storage: StudyFile,
+        storage: "StudyFile | SharedStudy",
         sampler: optuna.samplers.BaseSampler,
         metric: str,
         mode: Mode,
@@ -78,9 +82,8 @@ class StudySearch(OptunaSearch):
         self._file, self._checkpoint_of = storage, checkpoint_of
         # Optuna's Gaussian process learns from complete trials only; it would hardly ever see one.
         self._stopped = TrialState.COMPLETE if isinstance(sampler, optuna.samplers.GPSampler) else TrialState.PRUNED
-        self._unfinished = [
-            trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING
-        ]
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._unfinished = [trial for trial in running if storage.is_own(trial)]
 
     @property
     def study(self) -> optuna.Study:
@@ -96,16 +99,22 @@ class StudySearch(OptunaSearch):
                 self._tell(optuna.trial.Trial(self.study, frozen._trial_id), last)
                 self._unfinished.remove(frozen)
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """None: not now, as the study's database is away; `FINISHED`: as many have begun as were asked for."""
         if self._unfinished:
             # The study has the values that were suggested before the interruption, and returns them again.
             trial = optuna.trial.Trial(self.study, self._unfinished.pop(0)._trial_id)
             checkpoint = self._checkpoint_of(trial.number)
             params = self._space(trial)
         else:
-            with self._file.together():
-                trial, checkpoint = self.study.ask(), None
-                params = self._space(trial)
+            try:
+                with self._file.alone():
+                    if self._file.full:
+                        return self.FINISHED
+                    trial, checkpoint = self.study.ask(), None
+                    params = self._space(trial)
+            except Unreachable:
+                return None
         self._ot_trials[trial_id] = trial
         attributes = trial.user_attrs
         return {

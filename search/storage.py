@@ -33,7 +33,7 @@ _TRIAL = """
     ON CONFLICT (trial_id) DO UPDATE SET
         state = excluded.state, datetime_start = excluded.datetime_start, datetime_complete = excluded.datetime_complete
 """
-_OF_A_TRIAL = {
+OF_A_TRIAL = {
     "trial_params": ("param_name", "param_value", "distribution_json"),
     "trial_user_attributes": ("key", "value_json"),
     "trial_system_attributes": ("key", "value_json"),
@@ -68,6 +68,31 @@ class StudyFile(optuna.storages.InMemoryStorage):
     def __getstate__(self) -> dict[Any, Any]:
         """Ray pickles searchers. The study in memory goes along, the file does not."""
         return super().__getstate__() | {"_tables": None}
+
+    @property
+    def full(self) -> bool:
+        """Whether no more trials may begin: Ray counts those of a study that nobody else has."""
+        return False
+
+    @property
+    def taken(self) -> int:
+        """Trials that this search need not train any more."""
+        return sum(trial.state.is_finished() for study in self._studies.values() for trial in study.trials)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the file lacks something that is known here."""
+        return False
+
+    def is_own(self, trial: FrozenTrial) -> bool:
+        """Whether this search trains it: all trials of a file are its own."""
+        return True
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """For what begins trials; nobody else writes to a file."""
+        with self.together():
+            yield
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -150,9 +175,9 @@ class StudyFile(optuna.storages.InMemoryStorage):
                 times = _utc(trial.datetime_start), _utc(trial.datetime_complete)
                 whole = (row, self._study_rows[study_id], trial.number, trial.state.name, *times)
                 connection.exec_driver_sql(_TRIAL, whole)
-                for table, rows in _rows(trial).items():
+                for table, rows in rows_of(trial).items():
                     if rows:
-                        columns = ("trial_id", *_OF_A_TRIAL[table])
+                        columns = ("trial_id", *OF_A_TRIAL[table])
                         places = ", ".join("?" * len(columns))
                         connection.exec_driver_sql(
                             f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({places})",
@@ -160,8 +185,8 @@ class StudyFile(optuna.storages.InMemoryStorage):
                         )
 
 
-def _rows(trial: FrozenTrial) -> dict[str, list[tuple[Any, ...]]]:
-    """Of each table in `_OF_A_TRIAL`."""
+def rows_of(trial: FrozenTrial) -> dict[str, list[tuple[Any, ...]]]:
+    """Of each table in `OF_A_TRIAL`."""
     distributions = trial.distributions
     return {
         "trial_params": [

@@ -51,6 +51,7 @@ CONTAINER = fields(
     env=several(VARIABLE),
     resources=RESOURCES,
     securityContext=CONTAINER_SECURITY,
+    lifecycle=fields(preStop=fields(exec=fields(("command",), command=TEXTS))),
     volumeMounts=several(fields(("name", "mountPath"), name=TEXT, mountPath=TEXT, subPath=TEXT, readOnly=FLAG)),
 )
 VOLUME = fields(

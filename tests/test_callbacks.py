@@ -74,15 +74,15 @@ def test_curves_that_come_again_after_a_process_has_died_are_there_once(tmp_path
 
 def test_the_newest_two_checkpoints_are_kept(tmp_path):
     trial = trial_of()
-    (tmp_path / "checkpoint_kept").mkdir()
+    (tmp_path / "checkpoint_000001").mkdir()  # that it went on from
     kept = []
-    for index in range(3):
-        new = SimpleNamespace(path=str(tmp_path / f"checkpoint_{index:06d}"))
-        (tmp_path / f"checkpoint_{index:06d}").mkdir()
+    for epoch in (3, 9, 27):
+        new = SimpleNamespace(path=str(tmp_path / f"checkpoint_{epoch:06d}"))
+        (tmp_path / f"checkpoint_{epoch:06d}").mkdir()
         Recorder(tmp_path).on_checkpoint(0, [], trial, new)
         trial.checkpoint = new
         kept.append(sorted(folder.name.removeprefix("checkpoint_") for folder in tmp_path.iterdir()))
-    assert kept == [["000000", "kept"], ["000000", "000001"], ["000001", "000002"]]
+    assert kept == [["000001", "000003"], ["000003", "000009"], ["000009", "000027"]]
 
 
 def test_trials_that_the_study_does_not_know_are_set_aside(tmp_path):

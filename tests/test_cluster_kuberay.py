@@ -23,6 +23,7 @@ GONE = object()
 CLUSTER = "RayJob/spec/rayClusterSpec/"
 HEAD = CLUSTER + "headGroupSpec/"
 WORKER = CLUSTER + "workerGroupSpecs/0/"
+NO_FILE = "~/image-search/search/notice.py"
 OF_HEAD, OF_WORKER = HEAD + "template/spec/", WORKER + "template/spec/"
 
 MISSPELT: list[tuple[str, Any]] = [
@@ -78,6 +79,9 @@ UNSAFE: list[tuple[str, Any]] = [
     (OF_WORKER + "containers/0/securityContext/privileged", True),
     (OF_WORKER + "securityContext/runAsNonRoot", False),
     (OF_WORKER + "automountServiceAccountToken", GONE),
+    (OF_WORKER + "containers/0/lifecycle", GONE),
+    (OF_WORKER + "containers/0/lifecycle/preStop/exec/command", ["bash", "-c", f"python -P {NO_FILE} --now; sleep 20"]),
+    (OF_WORKER + "terminationGracePeriodSeconds", 20),
     (OF_HEAD + "volumes/0/persistentVolumeClaim/claimName", "another"),
     ("PersistentVolumeClaim/spec/accessModes", ["ReadWriteOnce"]),
     ("NetworkPolicy/spec/podSelector", {"matchLabels": {"app": "another"}}),
@@ -161,6 +165,13 @@ def unsafe(documents: Documents) -> Iterator[str]:
 
     if worker["template"]["spec"].get("automountServiceAccountToken", True) is not False:
         yield "trials may talk to Kubernetes"
+    [in_worker] = worker["template"]["spec"]["containers"]
+    before_the_end = in_worker.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [""])[-1]
+    told = re.fullmatch(r"python -P ~/image-search/(\S+) --now; sleep (\d+)", before_the_end)
+    if told is None or not (ROOT / told[1]).is_file():
+        yield "trials do not save before their pod ends"
+    elif worker["template"]["spec"].get("terminationGracePeriodSeconds", 30) <= int(told[2]):
+        yield "Kubernetes kills a pod while its trials save"
     for pod in pods:
         if not pod["securityContext"].get("runAsNonRoot"):
             yield "a pod runs as root"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.small import small_config, small_dataset, small_folds, small_protocol
-from trainables import energy, lockstep
+from trainables import energy, fold_group
 from trainables.lockstep import Lockstep
 
 
@@ -18,7 +18,7 @@ def begun() -> Lockstep:
 
 def test_the_energy_of_every_epoch_adds_up_and_goes_on_after_a_checkpoint(monkeypatch, tmp_path):
     meter = iter([100.0, 107.0, 200.0, 203.0, 500.0, 505.0])
-    monkeypatch.setattr(lockstep, "joules", lambda device: next(meter))
+    monkeypatch.setattr(fold_group, "joules", lambda device: next(meter))
     trial = begun()
     trial.advance()
     trial.advance()

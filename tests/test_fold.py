@@ -51,7 +51,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(options, accumulate):
     for dataset in (images, images.rows(rare)):
         sgd = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1, "model": "mlp"}
         whole, parts = (trained(dataset, **sgd, **options, accumulate=count) for count in (1, accumulate))
-        for first, second in zip(whole._folds, parts._folds, strict=True):
+        for first, second in zip(whole._group.folds, parts._group.folds, strict=True):
             for name, tensor in first.weights().items():
                 torch.testing.assert_close(second.weights()[name], tensor, rtol=1e-4, atol=1e-6)
         for first, second in zip(whole.curve, parts.curve, strict=True):
@@ -87,7 +87,7 @@ def test_parts_are_equal_fit_and_are_not_of_one_image(batch_size, accumulate, im
 def test_the_body_is_given_parts(monkeypatch):
     seen = []
     one = lockstep(accumulate=4)
-    for fold in one._folds:
+    for fold in one._group.folds:
         fold.network.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, len(inputs[0]))))
     one.advance()
     assert {size for training, size in seen if training} == {2, 3}, "8 in four parts of 2, the last 3 together"
@@ -100,7 +100,7 @@ def test_the_body_is_given_parts(monkeypatch):
 def test_the_average_is_timms_and_is_what_is_validated_and_kept(ema, monkeypatch):
     """Through two epochs, six steps, of a network with batch norm: 0.5 is reached in them, 0.8 is not."""
     one = lockstep(model="digits_cnn", dense_batch_norm=True, ema=ema)
-    fold = one._folds[0]
+    fold = one._group.folds[0]
     oracle = ModelEmaV3(copy.deepcopy(fold.network), decay=ema, use_warmup=True)
     steps = count(1)
     original = fold.optimizer.step
@@ -120,11 +120,11 @@ def test_the_average_is_timms_and_is_what_is_validated_and_kept(ema, monkeypatch
     kept = {name: value for name, value in fold.weights().items() if "weight" in name}
     assert all(not value.equal(fold.network.state_dict()[name]) for name, value in kept.items())
 
-    averaged = fold.predict(one._fetch)
+    averaged = fold.predict(one._group.fetch)
     fold.network.load_state_dict(oracle.module.state_dict())
-    plain = lockstep(model="digits_cnn", dense_batch_norm=True)._folds[0]
+    plain = lockstep(model="digits_cnn", dense_batch_norm=True)._group.folds[0]
     plain.network.load_state_dict(oracle.module.state_dict())
-    np.testing.assert_allclose(plain.predict(one._fetch), averaged, rtol=1e-4)
+    np.testing.assert_allclose(plain.predict(one._group.fetch), averaged, rtol=1e-4)
 
 
 def test_a_long_average_is_of_use_from_the_first_epochs():
@@ -143,10 +143,10 @@ def test_averaging_changes_validation_but_not_training():
 
 def test_best_weights_give_the_predictions_that_were_kept(tmp_path):
     one = trained(epochs=3, ema=0.7)
-    for fold, best in zip(one._folds, one._best_weights, strict=True):
+    for fold, best in zip(one._group.folds, one._group.best(), strict=True):
         fold._average.load_state_dict(best)
         rows = fold.validation_rows.numpy()
-        np.testing.assert_array_equal(fold.predict(one._fetch), one._best_predictions[rows])
+        np.testing.assert_array_equal(fold.predict(one._group.fetch), one._best_predictions[rows])
 
 
 # --- learning rates
@@ -156,9 +156,9 @@ def test_early_layers_move_less():
     moved = []
     for body_rate in (1.0, 1e-6):
         one = lockstep(epochs=1, body_rate=body_rate, optimizer="sgd")
-        before = one._folds[0].weights()
+        before = one._group.folds[0].weights()
         one.advance()
-        after = one._folds[0].weights()
+        after = one._group.folds[0].weights()
         weights = [name for name in before if name.endswith("weight") and before[name].ndim > 1]
         moved.append([float((after[name] - before[name]).norm()) for name in weights])
     assert moved[1][0] < 1e-4 * moved[0][0], "the first layer stands still"
@@ -172,12 +172,12 @@ def test_the_learning_rate_told_is_the_heads():
 
 def test_smoothing_is_of_training_only():
     plain, smoothed = (lockstep(epochs=1, label_smoothing=smoothing) for smoothing in (0.0, 0.2))
-    for fold, same in zip(plain._folds, smoothed._folds, strict=True):
+    for fold, same in zip(plain._group.folds, smoothed._group.folds, strict=True):
         same.network.load_state_dict(fold.network.state_dict())
-        np.testing.assert_array_equal(fold.predict(plain._fetch), same.predict(smoothed._fetch))
+        np.testing.assert_array_equal(fold.predict(plain._group.fetch), same.predict(smoothed._group.fetch))
     for one in (plain, smoothed):
         one.advance()
-        rows = one._folds[0].validation_rows.numpy()
+        rows = one._group.folds[0].validation_rows.numpy()
         assert one.curve[0]["log_loss"] == one._objective.scores(rows, one._best_predictions[rows])["log_loss"]
     assert plain.curve[0]["train_loss"] != smoothed.curve[0]["train_loss"]
 

@@ -8,7 +8,7 @@ import torch
 
 from datasets.folds import Folds
 from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_multitask, small_protocol
-from trainables import lockstep as lockstep_module
+from trainables import fold_group
 from trainables.dropout import Dropout, kept
 from trainables.fold import Fold
 from trainables.lockstep import Lockstep
@@ -40,10 +40,10 @@ def trained(monkeypatch, fused: bool, dataset=None, folds=None, epochs: int = 3,
     given = {**MOBILENET, "unfrozen_layers": 0, **given}
     with monkeypatch.context() as patched:
         if not fused:
-            patched.setattr(lockstep_module, "can_be_fused", lambda *_: False)
+            patched.setattr(fold_group, "can_be_fused", lambda *_: False)
         protocol = small_protocol(max_epochs=epochs, metric="accuracy")
         one = Lockstep(small_config(**given), dataset, folds or small_folds(dataset), protocol)
-    assert bool(one._fused) is fused
+    assert bool(one._group.fused) is fused
     while not one.finished:
         one.advance()
     return one
@@ -54,7 +54,7 @@ def assert_same(first: Lockstep, second: Lockstep) -> None:
     for one, other in zip(first.curve, second.curve, strict=True):
         for name in ("train_loss", "log_loss", "learning_rate"):
             assert other[name] == pytest.approx(one[name], rel=2e-3), name
-    for one, other in zip(first._folds, second._folds, strict=True):
+    for one, other in zip(first._group.folds, second._group.folds, strict=True):
         of_other = other.weights()
         for name, tensor in one.weights().items():
             torch.testing.assert_close(of_other[name], tensor, rtol=1e-2, atol=2e-3, msg=name)
@@ -68,7 +68,7 @@ def test_heads_train_together_as_in_turn(head, monkeypatch):
 @pytest.mark.parametrize("head", ["batch norm", "class weights", "averaged weights"])
 def test_folds_of_very_different_sizes_train_together_as_in_turn(head, monkeypatch):
     in_turn, together = (trained(monkeypatch, fused, folds=uneven_folds(), **HEADS[head]) for fused in (False, True))
-    assert together._fused._steps == [5, 3, 2]
+    assert together._group.fused._steps == [5, 3, 2]
     assert_same(in_turn, together)
 
 
@@ -81,8 +81,8 @@ def test_several_targets_and_bodies_without_parameters_train_together_as_in_turn
 def test_a_fold_that_diverges_takes_none_with_it(monkeypatch):
     one = trained(monkeypatch, True, epochs=1)
     with torch.no_grad():
-        one._folds[1].head[-1].weight.fill_(math.nan)
-    losses = one._fused.train(1, one._fetch, 0)
+        one._group.folds[1].head[-1].weight.fill_(math.nan)
+    losses = one._group.fused.train(1, one._group.fetch, 0)
     assert [math.isfinite(loss) for loss in losses] == [True, False, True]
 
 
@@ -134,7 +134,7 @@ def test_repeats_of_an_image_in_an_epoch_are_other_views_of_it():
     dataset = small_dataset(30, size_px=32, channels=3)
     given = {**MOBILENET, "balance": "augmented_oversample", "oversample_to": 40, "flip": True, "views": 4}
     one = Lockstep(small_config(**given, unfrozen_layers=0), dataset, small_folds(dataset), small_protocol())
-    fold: Fold = one._folds[0]
+    fold: Fold = one._group.folds[0]
     for number in (1, 2):
         epoch = fold.epoch(number)
         for row in epoch.rows.unique():

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from datasets import InputError
 from datasets.pixels import pixels
 from tests.small import MOBILENET, small_config, small_dataset, small_folds, small_protocol
-from trainables import features
-from trainables import lockstep as lockstep_module
+from trainables import features, fold_group
 from trainables.features import FrozenBody
 from trainables.lockstep import Lockstep
 
@@ -93,7 +92,7 @@ def test_layers_learn_at_their_own_rates_on_features_in_bfloat16(monkeypatch):
     monkeypatch.setattr(features, "TOLERANCE", math.inf)
     dataset, half = small_dataset(images=24, size_px=32, channels=3), small_protocol(precision="bfloat16")
     lockstep = trained(make(dataset, 2, half, **MOBILENET, unfrozen_layers=8, body_rate=0.1), 1)
-    assert lockstep._fetch(torch.arange(2))[0].dtype == torch.bfloat16
+    assert lockstep._group.fetch(torch.arange(2))[0].dtype == torch.bfloat16
     assert not lockstep.diverged
 
 
@@ -136,7 +135,7 @@ def test_features_beyond_the_budget_are_not_stored(in_memory, monkeypatch, tmp_p
     monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path))
     monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000801")  # the pixels, but not the features
     if not in_memory:
-        monkeypatch.setattr(lockstep_module, "IN_MEMORY_BYTES", 1000)
+        monkeypatch.setattr(fold_group, "IN_MEMORY_BYTES", 1000)
     lockstep = make(small_dataset(images=24, size_px=32, channels=3), 2, **MOBILENET, unfrozen_layers=0)
     assert not list(tmp_path.glob("features-*.npy"))
     (note,) = lockstep.report()["notes"]
@@ -252,7 +251,7 @@ def test_a_pretrained_backbone_sees_images_as_it_was_trained_on_and_a_random_one
 
     def seen(weights: str, interpolation: str = "bilinear") -> np.ndarray:
         protocol = small_protocol(weights=weights, interpolation=interpolation)
-        return Lockstep(config, dataset, small_folds(dataset), protocol)._pixel_fetch(torch.arange(8))[0].numpy()
+        return Lockstep(config, dataset, small_folds(dataset), protocol)._group.pixel_fetch(torch.arange(8))[0].numpy()
 
     def expected(interpolation: str) -> np.ndarray:
         return (pixels(dataset, 32, interpolation).transpose(0, 3, 1, 2) / np.float32(255) - mean) / std

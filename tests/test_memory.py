@@ -191,7 +191,7 @@ def with_room_for(images: int | None, accumulate: int) -> Lockstep:
         if images is not None and len(inputs[0]) > (images if module.training else 10):
             too_much()
 
-    for network in (module for fold in lockstep._folds for module in (fold.network, fold._average)):
+    for network in (module for fold in lockstep._group.folds for module in (fold.network, fold._average)):
         network.head[-1].register_forward_pre_hook(room)  # when batch norm and dropout have done their part
     return lockstep
 

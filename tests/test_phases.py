@@ -47,10 +47,10 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 def test_the_head_is_trained_alone_and_then_with_the_body():
     one = make()
-    weights = [[fold.weights() for fold in one._folds]]
+    weights = [[fold.weights() for fold in one._group.folds]]
     for _ in range(4):
         one.advance()
-        weights.append([fold.weights() for fold in one._folds])
+        weights.append([fold.weights() for fold in one._group.folds])
     for fold in range(2):
         parts = [changed(before[fold], after[fold]) for before, after in pairwise(weights)]
         assert parts == [{"head"}, {"head"}, {"head", "body"}, {"head", "body"}]
@@ -97,7 +97,7 @@ def test_features_of_the_whole_body_are_shared_and_those_of_the_second_phase_wai
 @pytest.mark.parametrize("given", [{}, {"unfrozen_layers": None, "head_batch_size": None}])
 def test_stored_features_change_the_first_phase_by_rounding_only(given, monkeypatch):
     with_store = trained(make(**given), 2)
-    assert with_store._folds[0]._trained.body is not with_store._folds[0].network.body
+    assert with_store._group.folds[0]._trained.body is not with_store._group.folds[0].network.body
     without_store(monkeypatch)
     without = trained(make(**given), 2)
     for first, second in zip(with_store.curve, without.curve, strict=True):
@@ -124,9 +124,9 @@ def test_a_trial_that_was_stopped_in_either_phase_ends_with_the_same_numbers(var
     trained(resumed)
     assert resumed.curve == straight.curve
     assert (resumed.best_epoch, resumed.epoch) == (straight.best_epoch, straight.epoch)
-    for name, tensor in straight._folds[0].weights().items():
-        assert resumed._folds[0].weights()[name].equal(tensor)
-    for first, second in zip(straight._best_weights, resumed._best_weights, strict=True):
+    for name, tensor in straight._group.folds[0].weights().items():
+        assert resumed._group.folds[0].weights()[name].equal(tensor)
+    for first, second in zip(straight._group.best(), resumed._group.best(), strict=True):
         assert all(second[name].equal(tensor) for name, tensor in first.items())
 
 
@@ -170,12 +170,12 @@ def test_a_second_phase_that_is_worse_than_the_first_at_first_has_all_its_patien
 
 def test_a_first_phase_as_long_as_the_trial_leaves_an_epoch_for_the_body(tmp_path):
     one = make(epochs=2, head_epochs=9)
-    before = one._folds[0].weights()
+    before = one._group.folds[0].weights()
     trained(one, 1)
-    assert changed(before, one._folds[0].weights()) == {"head"}
+    assert changed(before, one._group.folds[0].weights()) == {"head"}
     one.save(tmp_path)
     trained(one)
-    assert changed(before, one._folds[0].weights()) == {"head", "body"}
+    assert changed(before, one._group.folds[0].weights()) == {"head", "body"}
     resumed = make(epochs=2, head_epochs=9)
     resumed.load(tmp_path)
     assert trained(resumed).curve == one.curve
@@ -185,11 +185,11 @@ def test_a_head_for_masks_is_trained_alone_as_well():
     dataset = small_segmentation(24)
     options = {"model": "encoder_decoder", "image_size_px": 16, "unfrozen_layers": 2}
     one = make(dataset, metric="dice", **options)
-    before = one._folds[0].weights()
+    before = one._group.folds[0].weights()
     trained(one, 2)
-    assert changed(before, one._folds[0].weights()) == {"head"}
+    assert changed(before, one._group.folds[0].weights()) == {"head"}
     trained(one)
-    assert changed(before, one._folds[0].weights()) == {"head", "body"}
+    assert changed(before, one._group.folds[0].weights()) == {"head", "body"}
     assert one.curve[-1]["train_loss"] < one.curve[0]["train_loss"]
 
 
@@ -205,11 +205,11 @@ def test_a_head_for_masks_is_trained_alone_as_well():
 def test_the_weights_of_a_best_epoch_in_the_first_phase_are_of_whole_networks(given):
     """Which begin where those of the second phase do, and give the predictions that were kept."""
     one = trained(make(**given), 2)
-    weights, predictions = one._best_weights, one._best_predictions.copy()
+    weights, predictions = one._group.best(), one._best_predictions.copy()
     one.advance()
-    for fold, best in zip(one._folds, weights, strict=True):
+    for fold, best in zip(one._group.folds, weights, strict=True):
         assert best.keys() == fold.weights().keys()
         (fold._average or fold.network).load_state_dict(best)
         np.testing.assert_allclose(
-            fold.predict(one._fetch), predictions[fold.validation_rows.numpy()], rtol=1e-4, atol=1e-6
+            fold.predict(one._group.fetch), predictions[fold.validation_rows.numpy()], rtol=1e-4, atol=1e-6
         )

@@ -5,13 +5,19 @@ import socket
 import stat
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
 from datasets import InputError
+from datasets.remote import RemoteFolder
+from search.nodes import missing
 from search.options import Options
-from search.ray_session import ROOT, Share, _excludes, check_listening, share_of
+from search.ray_session import ROOMS, ROOT, Share, check_listening, excludes, share_of
 
 
 def share(resources: dict[str, float], **options: object) -> Share:
@@ -62,8 +68,67 @@ def test_where_nobody_listens_no_cluster_is_waited_for():
         check_listening(f"127.0.0.1:{port}")
 
 
-def test_data_and_results_inside_the_checkout_are_not_shipped(tmp_path):
-    assert _excludes((ROOT / "mine" / "films", tmp_path, ROOT)) == [".git", "/.venv", "/mine/films"]
+def shipped(root: Path, *stay_behind: Path) -> set[str]:
+    """The files that Ray sends to the nodes of a cluster."""
+    package = root.parent / "package.zip"
+    package.unlink(missing_ok=True)  # Ray takes one that is there for what it would make
+    create_package(str(root), package, include_gitignore=True, excludes=excludes(root, stay_behind), logger=MagicMock())
+    with zipfile.ZipFile(package) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    for name in (
+        *("search/__main__.py", "search/__pycache__/x.pyc", "trainables/weights/x.safetensors"),
+        *("datasets/data/deep/table.csv", "datasets/mine/films/1.png", "trainables/[x]*/kept.py"),
+        *("data/1.png", "results/covid/study.db", "results of May/x.db", "films [2]/*/1.png", ".git/config"),
+        *("tests/test_x.py", "docs/x.png", ".venv/bin/python", "README.md", ".env"),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / ".gitignore").write_text("/data/\n__pycache__/\n")
+    return root
+
+
+def test_code_is_shipped_and_nothing_else(checkout):
+    files = {"search/__main__.py", "trainables/weights/x.safetensors", "datasets/data/deep/table.csv"}
+    assert shipped(checkout, checkout / "datasets" / "mine", checkout, checkout.parent) == {
+        *files,
+        "trainables/[x]*/kept.py",
+    }
+
+
+def test_a_folder_of_odd_name_within_the_code_stays_behind_if_it_is_data(checkout):
+    left = shipped(checkout) - shipped(checkout, checkout / "trainables" / "[x]*")
+    assert left == {"trainables/[x]*/kept.py"}
+
+
+def test_what_is_shipped_of_this_checkout_is_small(tmp_path):
+    (tmp_path / "checkout").symlink_to(ROOT)
+    files = shipped(tmp_path / "checkout")
+    assert (tmp_path / "package.zip").stat().st_size < 20e6, "Ray refuses 512 MiB, and each node gets it"
+    assert {name.partition("/")[0] for name in files} == set(ROOMS)
+    assert {"search/__main__.py", "trainables/cross_validation.py", "datasets/fetching.py"} <= files
+
+
+def test_a_node_says_what_it_does_not_see(tmp_path):
+    token = tmp_path / "token"
+    token.touch()
+    assert missing(token, [tmp_path, RemoteFolder(tmp_path.as_uri())]) is None
+    assert missing(None, [tmp_path / "films"]) == (
+        f"does not see {tmp_path / 'films'}: put it on a folder that all nodes share, or give a URL"
+    )
+    assert "does not see file://" in missing(None, [RemoteFolder((tmp_path / "films").as_uri())])
+    assert "cannot read nosuch://bucket" in missing(None, [RemoteFolder("nosuch://bucket/films")])
+
+
+def test_results_that_are_not_there_are_waited_for_a_moment_and_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.nodes.SEEN_WITHIN_S", 0.1)
+    assert missing(tmp_path / "results" / "token", []) == (
+        f"does not see --results {tmp_path / 'results'}: give a folder that all nodes share, or --storage URL"
+    )
 
 
 def test_ray_on_this_machine_listens_on_loopback_only(ray_on_loopback):

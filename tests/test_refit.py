@@ -56,8 +56,8 @@ def test_every_network_is_trained_on_all_images():
 def test_the_last_epoch_is_what_is_kept_and_it_ends_when_it_is_told_to():
     lockstep = trained(begun(epochs=2, patience=1, learning_rate=0.3, optimizer="sgd"))
     assert (lockstep.epoch, lockstep.best_epoch) == (2, 2)
-    last = lockstep._folds[0].weights()
-    assert same(last, lockstep._best_weights[0])
+    last = lockstep._group.folds[0].weights()
+    assert same(last, lockstep._group.best()[0])
 
 
 def test_the_rate_falls_as_if_the_training_went_on_after_the_best_epoch():
@@ -80,7 +80,7 @@ def test_a_plateau_is_that_of_the_cross_validation():
 
 
 def test_networks_of_several_seeds_differ():
-    first, second = trained(begun(networks=2))._best_weights
+    first, second = trained(begun(networks=2))._group.best()
     assert not same(first, second)
 
 
@@ -94,7 +94,7 @@ def test_it_goes_on_exactly_where_it_was_interrupted(found, tmp_path):
         refit(found, epochs=3, say=stop, saved_every_s=0)
     said: list[str] = []
     again = refit(found, epochs=3, say=said.append)
-    assert said[0] == "going on after epoch 1"
+    assert said[1] == "going on after epoch 1"
     assert same(weights(again), whole)
     assert not (again / "training").exists()
 

@@ -126,9 +126,9 @@ def test_training_sees_masks_that_were_moved_with_their_images():
     lockstep = make(small_segmentation(images=24, channels=1), flip=True, rotation_deg=30.0)
     torch.manual_seed(0)
     rows = torch.arange(24)
-    images, targets = lockstep._fetch(rows, torch.ones(24, dtype=torch.bool))
+    images, targets = lockstep._group.fetch(rows, torch.ones(24, dtype=torch.bool))
     assert ((images[:, 0] > 0.65) == (targets == 1)).float().mean() > 0.97
-    plain, unmoved = lockstep._fetch(rows)
+    plain, unmoved = lockstep._group.fetch(rows)
     assert ((plain[:, 0] > 0.65) == (unmoved == 1)).all()
     assert (targets != unmoved).any()
 

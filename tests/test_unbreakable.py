@@ -115,16 +115,16 @@ def test_after_a_kill_of_the_driver_nothing_finished_is_lost_or_repeated(tmp_pat
     assert f"the best of {TRIALS} trials" in said
 
 
-def test_the_checkpoint_that_a_trial_goes_on_from_is_moved_out_of_rays_way(tmp_path):
-    for index, epoch in ((0, 1), (1, 3), (2, 9)):
-        folder = tmp_path / f"checkpoint_00000{index}"
+def test_a_trial_goes_on_from_its_last_whole_checkpoint_and_the_others_go(tmp_path):
+    for epoch in (1, 3, 9):
+        folder = tmp_path / f"checkpoint_{epoch:06d}"
         folder.mkdir()
         (folder / "predictions.parquet").write_bytes(b"12345")
         size = 5 if epoch < 9 else 6  # the last was not written to its end
         note = {"epoch": epoch, "files": {"predictions.parquet": size}}
         (folder / "checkpoint.json").write_text(json.dumps(note))
     kept = kept_checkpoint(tmp_path)
-    assert (kept.name, last_checkpoint(tmp_path)) == ("checkpoint_kept", kept)
+    assert (kept.name, last_checkpoint(tmp_path)) == ("checkpoint_000003", kept)
     assert json.loads((kept / "checkpoint.json").read_text())["epoch"] == 3
     assert list(tmp_path.iterdir()) == [kept]
     assert kept_checkpoint(tmp_path) == kept

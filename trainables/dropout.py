@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 
 class Dropout(nn.Dropout):
@@ -15,7 +16,15 @@ class Dropout(nn.Dropout):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return values
-        return dropped(values, kept(values.shape, self.p, values.device), self.p)
+        return dropout(values, self.p)
+
+
+def dropout(values: torch.Tensor, p: float) -> torch.Tensor:
+    """Of values of any shape. As with torch's own functions, a `TorchFunctionMode` may do it in another way."""
+    if has_torch_function_unary(values):
+        dropped_by_mode: torch.Tensor = handle_torch_function(dropout, (values,), values, p)
+        return dropped_by_mode
+    return dropped(values, kept(values.shape, p, values.device), p)
 
 
 def kept(

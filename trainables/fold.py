@@ -6,7 +6,7 @@ Shapes: B images of a batch, T targets, V validation images, P columns of predic
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.balance import classes_of, divisor, epoch_order, loss_weights
 from trainables.config import TrialConfig
+from trainables.distributed import added_up, division, processes
 from trainables.images import AS_IT_IS, EVALUATION_BATCH, Fetch
 from trainables.memory import Before, MicroBatch, evaluated
 from trainables.mixing import mixed
@@ -23,7 +24,7 @@ from trainables.network import Network, copied
 from trainables.objectives import Objective
 from trainables.optimisation import Phase, average_share, optimizer, set_learning_rate
 from trainables.protocol import Protocol
-from trainables.seeding import epoch_seed, seed_generators
+from trainables.seeding import epoch_seed, generator_states, seed_generators, set_generator_states
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,23 @@ class Epoch:
     """float32 (n, T)"""
 
 
+@dataclass(frozen=True)
+class Underway:
+    """How far an epoch has come."""
+
+    epoch: int
+    step: int
+    """Batches that are done."""
+    loss_sum: torch.Tensor
+    """Over the images of these, ()."""
+    generators: list[torch.Tensor]
+    """See `generator_states`; none are needed once all batches are done."""
+
+
 class Fold:
-    """Trains epoch by epoch, once a phase has begun. Its state after an epoch is its network, the average of its
-    weights and its optimizer: everything random in an epoch is drawn from (seed, fold, epoch), so going on from a
-    checkpoint is exact."""
+    """Trains epoch by epoch, once a phase has begun. Its state is its network, the average of its weights and its
+    optimizer: everything random in an epoch is drawn from (seed, fold, epoch), so going on from a checkpoint is exact.
+    In the middle of an epoch that of the generators is added (`Underway`)."""
 
     def __init__(
         self,
@@ -69,6 +83,7 @@ class Fold:
         self._config = config
         self._protocol = protocol
         self._micro_batch = micro_batch
+        self._underway: Underway | None = None
 
     def begin(self, phase: Phase, frozen: nn.Module | None, layer_shares: dict[str, float]) -> None:
         """A new phase, with a new optimizer.
@@ -117,20 +132,28 @@ class Fold:
             views = ((number - 1 + _occurrences(rows)) % max(1, self._config.views)).where(augmented, AS_IT_IS)
         return Epoch(rows, views, self._weights[rows])
 
-    def train(self, epoch: int, fetch: Fetch, decays: int) -> float:
-        """Train one epoch, counted from 1. Returns the mean loss; not finite when training has diverged.
+    def train(self, epoch: int, fetch: Fetch, decays: int, halting: Callable[[], bool] = lambda: False) -> float | None:
+        """Train one epoch, counted from 1, or what is left of it. Returns the mean loss, not finite when training has
+        diverged; None where `halting`, which is asked after every batch but the last, was true.
 
         decays: how often the plateau schedule has lowered the rate before this epoch.
         """
         config, drawn = self._config, self.epoch(epoch)
+        so_far = self._underway
+        if so_far is None or so_far.epoch != epoch:
+            so_far = Underway(epoch, 0, torch.zeros((), device=self.device), [])
+        set_generator_states(so_far.generators)
         self._trained.train()
         before = Before(self._trained)
         batches = [each.split(self.phase.batch_size) for each in (drawn.rows, drawn.views)]
         weights = drawn.weights.to(self.device)  # once: a copy in every step would hold up a GPU
         batches.append(weights.split(self.phase.batch_size))
         steps = len(batches[0])
-        loss_sum = torch.zeros((), device=self.device)
-        for step, (rows, views, weights_BT) in enumerate(zip(*batches, strict=True)):
+        most_parts = max(1, config.batch_size // 2)
+        if processes() > 1:
+            most_parts = self._micro_batch.parts  # the others are in the midst of theirs
+        loss_sum = so_far.loss_sum
+        for step, (rows, views, weights_BT) in islice(enumerate(zip(*batches, strict=True)), so_far.step, None):
             epochs_done = epoch - self.phase.first_epoch + step / steps
             set_learning_rate(self.optimizer, config, self.phase, epochs_done, decays)
             inputs, targets = fetch(rows, views)
@@ -138,11 +161,15 @@ class Fold:
             labels = [(share, targets, weights_BT)]
             if share < 1:
                 labels.append((1 - share, targets.flip(0), weights_BT.flip(0)))
-            loss_sum += len(rows) * self._micro_batch.fitting(
-                partial(self._gradients, inputs, labels), max(1, config.batch_size // 2), before
+            loss_sum = loss_sum + len(rows) * self._micro_batch.fitting(
+                partial(self._gradients, inputs, labels), most_parts, before
             )
             self.optimizer.step()
             self.follow((epoch - self.phase.first_epoch) * steps + step)
+            if step + 1 < steps and halting():
+                self._underway = Underway(epoch, step + 1, loss_sum, generator_states(self.device))
+                return None
+        self._underway = Underway(epoch, steps, loss_sum, [])
         return float(loss_sum) / len(drawn.rows)
 
     def _gradients(
@@ -156,15 +183,17 @@ class Fold:
         total = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
         for part in self._parts(len(inputs), parts):
-            logits = self._logits(self._forward, inputs[part])
+            own = division(part)
+            with own.of_whole:
+                logits = self._logits(self._forward, inputs[own.rows])
             losses_T = torch.zeros_like(self.shares)
             for counted, truth, weights_BT in labels:
-                losses_BT = self.objective.losses(logits, truth[part], self._config.label_smoothing)
-                losses_T = losses_T + counted * (losses_BT * weights_BT[part]).sum(0)
-            loss = (losses_T / divided_by) @ self.shares
+                losses_BT = self.objective.losses(logits, truth[own.rows], self._config.label_smoothing)
+                losses_T = losses_T + counted * (losses_BT * weights_BT[own.rows]).sum(0)
+            loss = (losses_T / (divided_by * own.times)) @ self.shares
             loss.backward()
             total += loss.detach()
-        return total
+        return added_up(total, self._trained.parameters())
 
     def follow(self, steps: int) -> None:
         """The average, if there is one, moves towards the network; `steps`: of this phase, before this one."""
@@ -217,6 +246,7 @@ class Fold:
             "network": self.network.state_dict(),
             "average": self._average and self._average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "underway": self._underway and vars(self._underway),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -225,6 +255,8 @@ class Fold:
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        underway = state["underway"]
+        self._underway = underway and Underway(**underway | {"loss_sum": underway["loss_sum"].to(self.device)})
 
 
 def compute_dtype(protocol: Protocol) -> torch.dtype:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from trainables.balance import divisor
 from trainables.config import TrialConfig
+from trainables.distributed import processes
 from trainables.dropout import Dropout, dropped, kept
 from trainables.fold import Fold
 from trainables.images import Fetch
@@ -24,9 +25,9 @@ from trainables.optimisation import optimizer, set_learning_rate
 
 
 def can_be_fused(folds: Sequence[Fold], config: TrialConfig) -> bool:
-    """Whether nothing but heads is to be trained, of layers that can be batched, in whole batches."""
+    """Whether nothing but heads is to be trained, of layers that can be batched, in whole batches, by one process."""
     alone = all(fold.only_head_learns and {type(layer) for layer in fold.head} <= _FUSED.keys() for fold in folds)
-    return alone and config.accumulate == 1
+    return alone and config.accumulate == 1 and processes() == 1
 
 
 class FusedHeads:
@@ -38,9 +39,9 @@ class FusedHeads:
         self._layers = [_FUSED[type(layers[0])](layers) for layers in zip(*(fold.head for fold in folds), strict=True)]
         self._parameters = [parameter for layer in self._layers for parameter in layer.parameters()]
         self._steps = [-(-len(fold.epoch(self._phase.first_epoch).rows) // self._phase.batch_size) for fold in folds]
-        self._in_step = len(set(self._steps)) == 1
-        """Whether all folds make as many steps: then they have one optimizer, and otherwise each its own."""
-        if self._in_step:
+        self.has_one_optimizer = len(set(self._steps)) == 1
+        """Whether all folds make as many steps: then they share one, and otherwise each has its own."""
+        if self.has_one_optimizer:
             of_all = optimizer(config, self._phase.learning_rate, [("", each) for each in self._parameters], {})
             for fold in folds:
                 fold.optimizer = of_all
@@ -85,10 +86,10 @@ class FusedHeads:
 
     def _step(self, epoch: int, step: int, active: list[int], decays: int) -> None:
         """active: the places of the folds that had images."""
-        if not self._in_step:
+        if not self.has_one_optimizer:
             for layer in self._layers:
                 layer.hand_out_gradients()
-        for place in active[:1] if self._in_step else active:
+        for place in active[:1] if self.has_one_optimizer else active:
             fold = self._folds[place]
             epochs_done = epoch - self._phase.first_epoch + step / self._steps[place]
             set_learning_rate(fold.optimizer, self._config, self._phase, epochs_done, decays)
@@ -186,6 +187,42 @@ _FUSED: dict[type[nn.Module], type[_Fused]] = {
     nn.Flatten: _Flatten,
 }
 """The layers of `build_head`."""
+
+
+def optimizer_of_each(state: dict[str, Any], folds: int) -> list[dict[str, Any]]:
+    """The state of the one optimizer of all folds to those that they would have by themselves; counts of steps, which
+    have no dimension, are the same in all."""
+
+    def own(value: Any, place: int) -> Any:
+        if not torch.is_tensor(value):
+            return value
+        return (value[place] if value.ndim else value).clone()  # nothing that two optimizers would change
+
+    return [
+        state
+        | {
+            "state": {
+                number: {name: own(value, place) for name, value in of_parameter.items()}
+                for number, of_parameter in state["state"].items()
+            }
+        }
+        for place in range(folds)
+    ]
+
+
+def optimizer_of_all(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `optimizer_of_each` has taken apart."""
+
+    def of_all(values: list[Any]) -> Any:
+        return torch.stack(values) if torch.is_tensor(values[0]) and values[0].ndim else values[0]
+
+    first = states[0]
+    return first | {
+        "state": {
+            number: {name: of_all([state["state"][number][name] for state in states]) for name in of_parameter}
+            for number, of_parameter in first["state"].items()
+        }
+    }
 
 
 def _together(layers: Sequence[nn.Module], name: str) -> torch.Tensor:

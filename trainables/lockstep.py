@@ -1,15 +1,13 @@
 """The k folds of one trial, trained side by side: every fold finishes an epoch before any begins the next.
 
 So a trial is scored by a whole cross-validation however early it is stopped, and the best epoch is that of the mean
-curve, which is also how long to train on all images.
+curve, which is also how long to train on all images. This decides; what computes is a `Group` of folds.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +15,57 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from datasets import ImageDataset, InputError
+from datasets import ImageDataset
 from datasets.folds import Folds
-from datasets.pixels import pixels, pixels_key
-from datasets.stores import no_room_for
-from trainables.augmentation import augmentation
 from trainables.config import TrialConfig
-from trainables.energy import joules
-from trainables.features import IN_MEMORY_BYTES, FrozenBody, PrefixFeatures, begun
-from trainables.fold import Fold, compute_dtype
-from trainables.fused import FusedHeads, can_be_fused
-from trainables.images import Fetch, feature_fetch, pixel_fetch
-from trainables.memory import MicroBatch
+from trainables.fold_group import FoldEpoch, FoldGroup, Group
+from trainables.fold_tensors import by_fold
 from trainables.metrics import METRICS, check_metric, check_scorable
-from trainables.network import Network, build_head, copied, parameter_counts
 from trainables.objectives import objective
-from trainables.optimisation import Phase, layer_shares, phases, plateau_decays
+from trainables.optimisation import Phase, phases, plateau_decays
 from trainables.protocol import Protocol
-from trainables.seeding import epoch_seed
 
 Curve = list[dict[str, float]]
 """One entry per epoch and fold: epoch, fold, train_loss, learning_rate and every metric on the validation images."""
 
 
-@dataclass(frozen=True)
-class _Tail:
-    """The part of a body that runs in every epoch."""
-
-    module: nn.Module
-    fetch: Callable[[], Fetch]
-    """Of what it is given: images, or features, which are computed when this is first called."""
-    cut: dict[str, str] | None = None
-    """Where it begins, if not with the images: `after` which place of a prefix of which digest (`prefix`)."""
-
-
 class Lockstep:
-    """`advance` until `finished`; `report`, `save` and `load` at any epoch in between."""
+    """`advance` until `finished`; `report`, `save` and `load` in between.
 
-    def __init__(self, config: TrialConfig, dataset: ImageDataset, folds: Folds, protocol: Protocol):
+    `halt` makes `advance` return in the middle of an epoch, which does not count until it is through: what is reported
+    is the last whole one. `save` keeps how far it has come, and the next `advance` goes on from there.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: ImageDataset,
+        folds: Folds,
+        protocol: Protocol,
+        group: Callable[..., Group] = FoldGroup,
+    ):
+        """group: what computes, of the arguments of `FoldGroup`."""
         check_metric(protocol.metric, dataset.kind)
         check_scorable(protocol.metric, dataset, folds)
         self._config, self._dataset, self._protocol = config, dataset, protocol
         self._objective = objective(dataset, config)
         self._folds_per_repeat = folds.k
+        self._validation_rows = [rows for _, rows in folds]
         self._last_epoch = min(config.epochs or protocol.max_epochs, protocol.max_epochs)
         self._phases = phases(config, self._last_epoch)
-        self._micro_batch = MicroBatch(config.accumulate)
-        self._build(folds)
+        self._phase = self._phases[0]
+        self._group = group(config, dataset, folds, protocol, self._objective, self._phases)
+        self.trainable_parameters = self._group.built.trainable_parameters
+        self.total_parameters = self._group.built.total_parameters
+        self.cut = self._group.built.cut
+        """Where a checkpoint's networks begin, see `Built`."""
         self.epoch = 0
-        self._begin_phase()
+        self.halted = False
+        """Whether `halt` was called before the last `advance` returned."""
+        self._in_epoch = False
+        """Whether an epoch has been begun and is not through."""
+        self._parts = config.accumulate
         self.seconds = 0.0
         """Of training and validation, over all processes that have worked on this trial."""
         self.joules: float | None = None
@@ -78,107 +76,15 @@ class Lockstep:
         shape = (folds.repeats * len(dataset), len(self._objective.columns))
         self._best_predictions = np.full(shape, np.nan, np.float32)
         """Out of fold, repeat by repeat: row repeat x images + image, as in folds.parquet."""
-        self._best_weights: list[dict[str, torch.Tensor]] = [fold.weights() for fold in self._folds]
-
-    def _build(self, folds: Folds) -> None:
-        config, dataset, protocol = self._config, self._dataset, self._protocol
-        frozen = begun(config, dataset.channels, protocol, head_only=False)
-        body = frozen.body
-        if body.dense != self._objective.dense:
-            answers = ("image", "pixel") if self._objective.dense else ("pixel", "image")
-            raise InputError(
-                f"model={config.model!r} gives an answer per {answers[0]}, and a {dataset.kind} task needs one per "
-                f"{answers[1]}: choose {'encoder_decoder' if self._objective.dense else 'another model'}"
-            )
-        head = partial(build_head, config, body.features, self._objective.outputs, dense=body.dense)
-        self.trainable_parameters, self.total_parameters = parameter_counts(Network(body.module, head(seed=0)))
-
-        interpolation = body.interpolation or protocol.interpolation
-        self._pixels_key = pixels_key(dataset, config.image_size_px, interpolation)
-        self._pixel_fetch = pixel_fetch(
-            pixels(dataset, config.image_size_px, interpolation),
-            self._objective.targets,
-            body,
-            protocol.device,
-            augmentation(config),
-            masks=self._objective.dense,
-        )
-        self._notes: list[str] = []
-        self._tails: dict[Phase, _Tail] = {}
-        """Of the phases that have not begun; what is behind needs no memory."""
-        if self._phases[0].head_only:
-            alone = begun(config, dataset.channels, protocol, head_only=True)
-            self._tails[self._phases[0]] = self._after_store(alone)
-        tail = self._after_store(frozen)
-        self._tails.setdefault(self._phases[-1], tail)
-        self.cut = tail.cut
-        """Where a checkpoint's networks begin: after this place of a prefix of that digest. None: they are whole."""
-        self._folds = [
-            Fold(
-                index,
-                Network(_copied(tail.module), head(epoch_seed(protocol.seed, index, epoch=0))).to(protocol.device),
-                train_rows,
-                validation_rows,
-                self._objective,
-                config,
-                protocol,
-                self._micro_batch,
-            )
-            for index, (train_rows, validation_rows) in enumerate(folds)
-        ]
-
-    def _after_store(self, frozen: FrozenBody) -> _Tail:
-        """What remains of a body after its frozen prefix, whose features are stored; the whole where that cannot be."""
-        config = self._config
-        drawn = config.augmented and (not config.views or self._objective.dense)  # masks would move with their images
-        whole = _Tail(frozen.body.module, lambda: self._pixel_fetch)
-        if config.mixed or drawn:  # of pixels, in every batch anew
-            return whole
-        if not frozen.places:
-            if frozen.is_partly_frozen:
-                self._notes.append(f"{config.model} cannot be cut where its frozen layers end: trained whole")
-            return whole
-        features = PrefixFeatures(
-            frozen, config, self._protocol, self._pixel_fetch, self._pixels_key, len(self._dataset)
-        )
-        if reason := no_room_for(features.size_bytes):
-            cannot = f"{config.model}: features of {features.size_bytes / 1e9:.3g} GB cannot be stored ({reason}): "
-            if features.size_bytes > IN_MEMORY_BYTES:
-                self._notes.append(f"{cannot}trained whole")
-                return whole
-            self._notes.append(f"{cannot}computed again by every trial")
-        place = frozen.places[-1]
-        return _Tail(
-            frozen.tail,
-            lambda: feature_fetch(features, self._objective.targets, self._protocol.device),
-            {"after": place.name, "prefix": frozen.digest(place)},
-        )
-
-    def _begin_phase(self) -> None:
-        """That of this epoch, unless it has begun."""
-        self._phase = next(phase for phase in reversed(self._phases) if phase.after < max(self.epoch, 1))
-        if self._phase not in self._tails:
-            return
-        tail = self._tails.pop(self._phase)
-        self._fetch = tail.fetch()
-        frozen = _copied(tail.module).to(self._protocol.device) if self._phase.head_only else None
-        body = self._folds[0].network.body if frozen is None else frozen
-        shares = layer_shares(body, self._fetch(torch.arange(1))[0].float(), self._config.body_rate)
-        for fold in self._folds:
-            fold.begin(self._phase, frozen, shares)
-        drawn = self._config.augmented or self._config.mixed
-        self._fused = None
-        if (tail.cut or not drawn) and can_be_fused(self._folds, self._config):
-            self._fused = FusedHeads(self._folds, self._config)
 
     @property
     def notes(self) -> list[str]:
         """What its user should know of how it is computed."""
-        parts = self._micro_batch.parts
+        notes, parts = self._group.built.notes, self._parts
         if parts == self._config.accumulate:
-            return self._notes
+            return notes
         short = f"memory did not suffice: {self._config.model} is trained in {parts} parts of a batch"
-        return [*self._notes, f"{short}, and batch norm knows one at a time"]
+        return [*notes, f"{short}, and batch norm knows one at a time"]
 
     @property
     def diverged(self) -> bool:
@@ -194,34 +100,45 @@ class Lockstep:
         waited = len(ranks) - 1 - ranks.index(max(ranks)) if ranks else 0
         return not self._phase.head_only and waited >= self._config.patience
 
+    def halt(self) -> None:
+        """Let `advance` return after the batch that it is in, or after the next one where it is not being called. For a
+        signal's handler too. Heads that are trained as one finish their epoch, which takes no longer than a batch."""
+        self._group.halting = True
+
     def advance(self) -> None:
-        """Train and validate every fold for one epoch."""
-        began, used_before = time.perf_counter(), joules(self._protocol.device)
+        """Train and validate every fold for one epoch, or for what is left of one that was halted."""
+        began = time.perf_counter()
         self.epoch += 1
-        self._begin_phase()
+        self._phase = self._phase_of(self.epoch)
         losses = self._mean_curve("log_loss")[self._phase.after :]
         decays = plateau_decays(losses, self._config.decay_epochs) if self._config.schedule == "plateau" else 0
+        done = self._group.advance(self.epoch, self._phase, decays)
+        self._parts = done.parts
+        if done.joules is not None:
+            self.joules = (self.joules or 0.0) + done.joules
+        self._in_epoch = done.folds is None
+        if done.folds is None:
+            self.epoch -= 1
+        else:
+            self._score(done.folds)
+        self.seconds += time.perf_counter() - began
+        self.halted, self._group.halting = self._group.halting, False
+
+    def _phase_of(self, epoch: int) -> Phase:
+        return next(phase for phase in reversed(self._phases) if phase.after < max(epoch, 1))
+
+    def _score(self, folds: list[FoldEpoch]) -> None:
+        """What an epoch has come to."""
         predictions = np.full_like(self._best_predictions, np.nan)
-        train = self._fused.train if self._fused else self._train_in_turn
-        train_losses = train(self.epoch, self._fetch, decays)
-        for index, (fold, train_loss) in enumerate(zip(self._folds, train_losses, strict=True)):
-            rows, validated = fold.validation_rows.numpy(), fold.predict(self._fetch)
-            predictions[rows + index // self._folds_per_repeat * len(self._dataset)] = validated
-            self.curve.append(
-                {"epoch": self.epoch, "fold": index, "train_loss": train_loss, "learning_rate": fold.learning_rate}
-                | self._objective.scores(rows, validated)
-            )
+        for index, (fold, rows) in enumerate(zip(folds, self._validation_rows, strict=True)):
+            predictions[rows + index // self._folds_per_repeat * len(self._dataset)] = fold.predictions
+            told = {"train_loss": fold.train_loss, "learning_rate": fold.learning_rate}
+            scores = self._objective.scores(rows, fold.predictions)
+            self.curve.append({"epoch": self.epoch, "fold": index} | told | scores)
         rank = self._ranks()[-1]
         if not self.diverged and rank > self._best_rank:
             self._best_rank, self.best_epoch, self._best_predictions = rank, self.epoch, predictions
-            self._best_weights = [fold.weights() for fold in self._folds]
-        self.seconds += time.perf_counter() - began
-        used = joules(self._protocol.device)
-        if used is not None and used_before is not None:
-            self.joules = (self.joules or 0.0) + used - used_before
-
-    def _train_in_turn(self, epoch: int, fetch: Fetch, decays: int) -> list[float]:
-        return [fold.train(epoch, fetch, decays) for fold in self._folds]
+            self._group.keep()
 
     def report(self) -> dict[str, Any]:
         """The cross-validation at its best epoch so far; NaN where there was none."""
@@ -239,9 +156,9 @@ class Lockstep:
             "trainable_parameters": self.trainable_parameters,
             "total_parameters": self.total_parameters,
             "cut_after": self.cut and self.cut["after"],
-            "parts": self._micro_batch.parts,
+            "parts": self._parts,
             "notes": self.notes,
-            "precision": str(compute_dtype(self._protocol)).removeprefix("torch."),
+            "precision": self._group.built.precision,
             "diverged": self.diverged,
             "finished": self.finished,
         }
@@ -253,7 +170,7 @@ class Lockstep:
         if not self.finished:
             torch.save(self._state(), folder / "state.pt")
         save_file(
-            {f"fold{i}.{name}": tensor for i, best in enumerate(self._best_weights) for name, tensor in best.items()},
+            {f"fold{i}.{name}": tensor for i, best in enumerate(self._group.best()) for name, tensor in best.items()},
             folder / "model.safetensors",
         )
         pl.DataFrame(self._best_predictions, schema=list(self._objective.columns)).write_parquet(
@@ -271,25 +188,20 @@ class Lockstep:
             "curve": json.dumps(self.curve),  # torch looks at every number of a list
             "best_epoch": self.best_epoch,
             "best_rank": self._best_rank,
-            "parts": self._micro_batch.parts,
-            "folds": [fold.state_dict() for fold in self._folds],
+            "parts": self._parts,
+            "in_epoch": self._in_epoch,
+            "folds": self._group.states(),
         }
 
     def load(self, folder: Path) -> None:
         """Of a trial that had not finished."""
-        state = torch.load(folder / "state.pt", map_location=self._protocol.device, weights_only=True)
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         self.epoch, self.seconds, self.curve = state["epoch"], state["seconds"], json.loads(state["curve"])
-        self.joules = state["joules"]
+        self.joules, self._parts, self._in_epoch = state["joules"], state["parts"], state["in_epoch"]
         self.best_epoch, self._best_rank = state["best_epoch"], tuple(state["best_rank"])
-        self._micro_batch.parts = state["parts"]
-        self._begin_phase()
-        for fold, saved in zip(self._folds, state["folds"], strict=True):
-            fold.load_state_dict(saved)
-        best = load_file(folder / "model.safetensors")
-        self._best_weights = [
-            {name.removeprefix(f"fold{i}."): tensor for name, tensor in best.items() if name.startswith(f"fold{i}.")}
-            for i in range(len(self._folds))
-        ]
+        self._phase = self._phase_of(self.epoch + self._in_epoch)
+        best = by_fold(load_file(folder / "model.safetensors"), len(self._validation_rows))
+        self._group.load(self._phase, state["folds"], best, self._in_epoch)
         self._best_predictions = (
             pl.read_parquet(folder / "predictions.parquet", glob=False).to_numpy().astype(np.float32)
         )
@@ -303,9 +215,4 @@ class Lockstep:
 
     def _mean_curve(self, name: str) -> list[float]:
         """Mean over folds, one value per epoch."""
-        return np.array([entry[name] for entry in self.curve]).reshape(-1, len(self._folds)).mean(1).tolist()
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """What has nothing that could change is shared."""
-    return copied(module) if module.state_dict() else module
+        return np.array([entry[name] for entry in self.curve]).reshape(-1, len(self._validation_rows)).mean(1).tolist()

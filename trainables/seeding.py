@@ -14,3 +14,14 @@ def seed_generators(seed: int, device: str = "cpu") -> None:
     torch.default_generator.manual_seed(seed)
     if device == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+def generator_states(device: str) -> list[torch.Tensor]:
+    """Of torch's own generators, on the CPU: of the CPU, and of a GPU where one is computed on."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
+
+
+def set_generator_states(states: list[torch.Tensor]) -> None:
+    """What `generator_states` told; nothing where that is nothing."""
+    for state, put in zip(states, (torch.set_rng_state, torch.cuda.set_rng_state), strict=False):
+        put(state)
