@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets.errors import InputError
@@ -156,9 +156,12 @@ class RemoteFolder:
         self._all(lambda name: self.write(name, contents[name]), contents)
 
     def fetch(self, names: Iterable[str], folder: Path) -> None:
-        """Files to the same paths below a folder of this machine, each of them whole or not at all."""
+        """Files to the same paths below a folder of this machine, each of them whole or not at all. Raises `InputError`
+        for a name that leads out of it: a bucket takes any."""
 
         def fetch(name: str) -> None:
+            if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+                raise InputError(f"{self}: a file there is named {name!r}, which would lead out of {folder}")
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_name(f".{file.name}.part")

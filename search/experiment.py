@@ -3,12 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import json
-import shlex
-import shutil
 import signal
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +11,11 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import Progress
 
 import analysis
 import datasets
-from analysis.words import metric_words
 from datasets import InputError, nearest
-from datasets.remote import RemoteFolder, without_secrets
 from search.ending import Ending, leave_on_sigterm
 from search.far import is_far
 from search.mirror import Mirror
@@ -35,6 +27,7 @@ from search.ray_session import check_listening, ray_session, set_environment, sh
 from search.records import alone_in, check_name, make_record, write_record
 from search.stored import mirrored
 from search.study_address import check_reachable
+from search.terminal import conclude, introduce
 from trainables.metrics import METRICS
 
 MANY_PHANTOMS = 5000
@@ -87,6 +80,8 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     paths = {name: Path(options[name]) for name in of_paths if options.get(name) is not None}
     console = console or Console()
     chosen = Options(task=task, **options | paths)
+    if is_far(chosen.address):
+        raise InputError(f"--address {chosen.address}: use python -m search, or call this on a node of the cluster")
     if chosen.remote is None:
         return _searched(chosen, paths, console)
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
@@ -98,15 +93,13 @@ def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror:
     """mirror: of the results at a URL."""
     folder = chosen.folder
     check_name(folder, chosen.resume)
-    if is_far(chosen.address):
-        raise InputError(f"--address {chosen.address}: use python -m search, or call this on a node of the cluster")
     if chosen.address is not None:
         check_listening(chosen.address)
     if chosen.study is not None:
         check_reachable(chosen.study)
     plan = _planned(chosen, console)
     record = make_record(plan)
-    _introduce(plan, record, console)
+    introduce(plan, record, console)
     if chosen.study is not None:
         from search.shared_study import left_to_share  # imports Optuna, which takes a second
 
@@ -146,7 +139,7 @@ def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror:
         raise Failed(
             f"No trial has a score. The first error: {error}\nMore of it in {folder / 'trials'}/*/reports.jsonl"
         )
-    _conclude(folder, page, console)
+    conclude(folder, page, console)
     if mirror is not None:
         console.print(f"Stored:     {mirror.remote}", highlight=False, markup=False, soft_wrap=True)
     return result
@@ -228,85 +221,3 @@ def _planned(options: Options, console: Console) -> Plan:
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-def _introduce(plan: Plan, record: dict[str, Any], console: Console) -> None:
-    if plan.dataset.demonstration:
-        console.print(Panel("DEMONSTRATION DATA: drawn by this program, no real images", style="bold", expand=False))
-    data, experiment = record["data"], plan.experiment
-    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    kind = (
-        "masks" if data["kind"] == "segmentation" else ", ".join(f"{n:,} {name}" for name, n in data["counts"].items())
-    )
-    say(f"{plan.title}: {data['images']:,} images ({kind}), {data['origin']}")
-    if data["skipped"]:
-        first = data["skipped"][0]
-        count = f"{len(data['skipped']):,} file{'s' * (len(data['skipped']) > 1)} skipped"
-        say(f"{count}, see the report; the first: {first['path']}: {first['reason']}")
-    if data["dropped"]:
-        reasons = Counter(dropped["reason"].partition(":")[0] for dropped in data["dropped"])
-        why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-        say(
-            f"{len(data['dropped']):,} images dropped ({why}), see the report; "
-            f"python -m datasets {_same_images(plan.options)} shows them"
-        )
-    if data["splits"]["test"]:
-        say(f"{data['splits']['test']:,} further images are the test split, which no trial sees")
-    how = f"grid of {len(plan.points)} points" if plan.options.searcher == "grid" else plan.options.searcher
-    published_first = min(len(plan.published), record["trials"])
-    published = f", first {published_first} published" if published_first else ""
-    if plan.options.published_only:
-        how, published = "the published configurations, none stopped", ""
-    validation = f"{plan.folds.k}-fold cross-validation"
-    if plan.folds.repeats > 1:
-        validation += f", {plan.folds.repeats} times"
-    if plan.options.leave_source_out:
-        validation = f"leaving out one of {plan.folds.k} sources at a time"
-    trials, epochs = (
-        f"{n} {what}{'s' * (n > 1)}" for n, what in ((record["trials"], "trial"), (experiment.max_epochs, "epoch"))
-    )
-    say(
-        f"{trials} ({how}{published}), each by {validation}, at most {epochs}; score: {metric_words(experiment.metric)}"
-    )
-
-
-def _same_images(options: Options) -> str:
-    """The arguments by which the audit finds the images of this search."""
-    said = [options.task, *(["--demo"] if options.demo else [])]
-    for name in ("data", "table", "images"):
-        value = getattr(options, name)
-        shown = without_secrets(value.url) if isinstance(value, RemoteFolder) else str(value)
-        said += [f"--{name}", shown] if value is not None else []
-    said += ["--plant", ",".join(options.plant)] if options.plant else []
-    said += ["--seed", str(options.seed)] if options.demo and options.seed else []
-    return shlex.join(said)
-
-
-def _conclude(folder: Path, page: Path, console: Console) -> None:
-    results = analysis.Results.open(folder)
-    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    console.print(analysis.best_trials_table(analysis.trials(folder), results.experiment))
-    if (published := analysis.published_table(told)) is not None:
-        console.print(published)
-    console.print(analysis.headline(told))
-    shown = _short(folder)
-    shared = results.experiment.get("study")
-    study = shared["address"] if shared else f"sqlite:///{shown}/study.db"
-    for line in (
-        f"Report:     {_short(page)}",
-        f"Study:      {_program('optuna-dashboard')} {shlex.quote(study)}",
-        f"Curves:     {_program('tensorboard')} --logdir {shlex.quote(str(shown))}",
-    ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if results.experiment["demonstration"]:
-        console.print("DEMONSTRATION DATA: these figures say nothing about real images.", style="bold")
-
-
-def _short(path: Path) -> Path:
-    """Relative to where we are, if it is below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _program(name: str) -> str:
-    """How to call a program of our environment from where we are."""
-    return name if shutil.which(name) else str(_short(Path(sys.executable).with_name(name)))

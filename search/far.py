@@ -31,7 +31,9 @@ SPACE = "search_space_given.py"
 
 
 def is_far(address: str | None) -> bool:
-    return address is not None and address.startswith(SCHEME)
+    """Also where Ray's own variable says so: `auto` asks it first."""
+    said = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    return said is not None and said.startswith(SCHEME)
 
 
 def check_far(options: Options) -> None:

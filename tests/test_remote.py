@@ -20,6 +20,13 @@ def remote(request: pytest.FixtureRequest, bucket: Bucket, tmp_path: Path) -> Re
     return RemoteFolder(urls[request.param])
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "a/../../elsewhere", "/elsewhere"])
+def test_no_name_leads_out_of_the_folder_that_files_are_brought_to(remote, tmp_path, name):
+    with pytest.raises(InputError, match="would lead out of"):
+        remote.fetch([name], tmp_path / "here")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_files_come_back_as_they_were_sent(remote, tmp_path):
     assert remote.files() == {}
     assert not remote.exists()

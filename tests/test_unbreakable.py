@@ -40,7 +40,12 @@ def searching(results: Path) -> Iterator[subprocess.Popen]:
     """A search in a process group of its own, as a shell starts it."""
     with (results / "terminal.txt").open("w") as terminal:
         process = subprocess.Popen(
-            command(results), cwd=ROOT, stdout=terminal, stderr=subprocess.STDOUT, start_new_session=True
+            command(results),
+            cwd=ROOT,
+            stdout=terminal,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests go on behind a shell
         )
     children: list[psutil.Process] = []
     try:
