@@ -5,6 +5,7 @@ Ray reads its settings when it is imported, so nothing that imports Ray may be i
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -152,7 +153,7 @@ def ray_session(address: str | None, stay_behind: tuple[Path, ...] = ()) -> Iter
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         # Ray makes its token file on first use, for everybody to read unless told otherwise.
-        with _umask(0o077):
+        with _umask(0o077), _groups_of_their_own():
             ray.init(address="local", include_dashboard=False, **options)
     else:
         _join(address, options | {"runtime_env": {"working_dir": str(ROOT), "excludes": excludes(ROOT, stay_behind)}})
@@ -223,6 +224,20 @@ def excludes(root: Path, stay_behind: tuple[Path, ...]) -> list[str]:
     inside = [path for path in stay_behind if path.is_relative_to(root) and len(path.relative_to(root).parts) > 1]
     names = dict.fromkeys(path.relative_to(root).as_posix() for path in (*beside, *inside))
     return ["__pycache__", *(re.sub(r"([][*?\\])", r"\\\1", f"/{name}") for name in names)]
+
+
+@contextlib.contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """For the processes that Ray starts meanwhile. What is sent to all of ours, as by `timeout` and shells, is for the
+    driver to hear and end in order; Ray's, which would end at once, go when it does."""
+    from ray._private import services
+
+    started = services.ConsolePopen
+    services.ConsolePopen = functools.partial(started, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = started
 
 
 @contextlib.contextmanager

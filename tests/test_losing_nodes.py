@@ -175,12 +175,16 @@ def test_nodes_come_and_go_the_head_is_lost_and_every_trial_ends_once(tmp_path):
 def test_sigterm_saves_what_is_running_and_says_how_to_go_on(tmp_path):
     with (tmp_path / "terminal.txt").open("w") as terminal:
         process = subprocess.Popen(
-            [*command(tmp_path), "--max-epochs", "200"], cwd=ROOT, stdout=terminal, stderr=subprocess.STDOUT
+            [*command(tmp_path), "--max-epochs", "200"],
+            cwd=ROOT,
+            stdout=terminal,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         wait_for(lambda: any(told(tmp_path).values()), process, tmp_path)
         running = [number for number, lines in told(tmp_path).items() if lines]
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does
         assert process.wait(LONGEST_S) == 128 + signal.SIGTERM
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
