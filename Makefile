@@ -49,7 +49,7 @@ lock: ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	.venv-lock/bin/python -m pip install --quiet --upgrade pip
 	.venv-lock/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); print('\n'.join(p['project']['dependencies'] + p['dependency-groups']['dev']))" > .venv-lock/wanted
 	.venv-lock/bin/python -m pip install --quiet -r .venv-lock/wanted
-	.venv-lock/bin/python -m pip freeze --exclude setuptools > requirements.lock
+	.venv-lock/bin/python -m pip freeze --all --exclude pip > requirements.lock
 	rm -rf .venv-lock
 
 clean: ## Remove the environment and caches; results stay

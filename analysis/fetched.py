@@ -32,24 +32,36 @@ ATTEMPTS = 5
 """At a search that goes on, and takes away what has just been listed."""
 
 
-def fetch(remote: RemoteFolder, folder: Path) -> None:
-    """Makes `folder` what the remote one is: changed files are brought, and checkpoints that are no more there go.
+def fetch(remote: RemoteFolder, folder: Path, keep_longer: bool = False) -> None:
+    """Makes `folder` what the remote one is: changed files are brought, checkpoints that are no more there go, and what
+    here has reported and there has not is set aside, as lost-0007: it is of another course of the search.
+
+    keep_longer: it is of the same, so that of a trial's reports those are right which say more; none is set aside.
 
     Raises `InputError` where there is no experiment, and where the server does not answer.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _fetch(remote, folder, remote.listed())
+            _fetch(remote, folder, remote.listed(), keep_longer)
             break
         except FileNotFoundError as error:
             if attempt == ATTEMPTS:
                 raise InputError(f"{remote}: changes while it is read ({error}); try again") from None
+        except OSError as error:
+            raise InputError(f"{remote}: cannot be brought to {folder}: {error.strerror or error}") from None
 
 
-def _fetch(remote: RemoteFolder, folder: Path, there: dict[str, Listed]) -> None:
+def _fetch(remote: RemoteFolder, folder: Path, there: dict[str, Listed], keep_longer: bool) -> None:
     if "experiment.json" not in there:
         raise InputError(f"{remote}: no experiment is there; python -m search TASK --storage makes one")
     wanted = [name for name, file in there.items() if _is_wanted(name) and not _is_here(folder / name, file)]
+    if keep_longer:
+        longer = set(reported_beyond(folder, there))
+        wanted = [name for name in wanted if name not in longer]
+    else:
+        for name in reported_beyond(folder, there):
+            if name not in there:
+                _set_aside((folder / name).parent)
     if "study.db" in wanted:
         for journal in ("study.db-wal", "study.db-shm", "study.db-journal"):  # of the file that is replaced
             (folder / journal).unlink(missing_ok=True)
@@ -57,7 +69,33 @@ def _fetch(remote: RemoteFolder, folder: Path, there: dict[str, Listed]) -> None
     wanted.sort(key=lambda name: name == "experiment.json")
     _brought(remote, wanted[:-1], folder, there)
     _brought(remote, wanted[-1:], folder, there)
-    fetch_checkpoints(remote, folder, there)
+    fetch_checkpoints(remote, folder, there, keep=keep_longer)
+
+
+def reported_beyond(folder: Path, there: dict[str, Listed]) -> list[str]:
+    """Files of reports here that say more than those there, which may not be there at all."""
+    files = {file.relative_to(folder).as_posix(): file for file in (folder / "trials").glob("*/reports.jsonl")}
+    sizes = {name: file.stat().st_size for name, file in files.items() if OF_TRIALS.fullmatch(name)}
+    return [name for name, size in sizes.items() if size > (there[name].size_bytes if name in there else -1)]
+
+
+def reported_behind(folder: Path, there: dict[str, Listed]) -> list[str]:
+    """Those there that say more than here."""
+    reported = {name: file.size_bytes for name, file in there.items() if OF_TRIALS.fullmatch(name)}
+    return [name for name, size in reported.items() if size > size_here(folder / name)]
+
+
+def size_here(file: Path) -> int:
+    """In bytes; 0 where there is none."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _set_aside(trial: Path) -> None:
+    shutil.rmtree(aside := trial.with_name(f"lost-{trial.name}"), ignore_errors=True)
+    trial.rename(aside)
 
 
 def fetch_checkpoints(remote: RemoteFolder, folder: Path, there: dict[str, Listed], keep: bool = False) -> None:
@@ -136,6 +174,8 @@ def bring_networks(remote: RemoteFolder | None, folder: Path, checkpoint: Path) 
         remote.fetch([f"{place}/{name}" for name in missing], folder)
     except FileNotFoundError:
         raise InputError(f"{remote}/{place}: the networks are gone ({', '.join(missing)})") from None
+    except OSError as error:
+        raise InputError(f"{remote}/{place}: cannot be brought to {folder}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)

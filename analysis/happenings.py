@@ -21,16 +21,16 @@ def happenings(folder: Path) -> dict[str, Any] | None:
         what = line.get("what")
         if what == "began":
             began = {"began": line["at"], "nodes": line["nodes"], "finished_before": line["finished"]}
-            sessions.append(began | {"ended": None, "signal": None, "finished": None, "events": []})
+            sessions.append(began | {"ended": None, "why": None, "finished": None, "events": []})
         elif sessions and what == "ended":
-            sessions[-1] |= {"ended": line["at"], "signal": line["signal"], "finished": line["finished"]}
+            sessions[-1] |= {"ended": line["at"], "why": line.get("why"), "finished": line["finished"]}
         elif sessions and (words := _words(line)):
             sessions[-1]["events"].append({"at": line["at"], "words": words})
             counts["processes_lost"] += what == "process lost"
             counts["nodes_lost"] += what == "node lost"
             counts["nodes_joined"] += what == "node joined"
             went_on |= {line["trial"]} if what == "went on" else set()
-    if len(sessions) < 2 and not any(session["events"] or session["signal"] for session in sessions):
+    if len(sessions) < 2 and not any(session["events"] or session["why"] for session in sessions):
         return None
     for session, after in zip(sessions, [*sessions[1:], None], strict=True):
         session["words"] = _end_words(session, after)
@@ -64,7 +64,7 @@ def _counts_words(counts: dict[str, int], went_on: list[int]) -> str:
 def _end_words(session: dict[str, Any], after: dict[str, Any] | None) -> str:
     before, ended = session["finished_before"], session["finished"]
     if session["ended"] is not None:
-        how = f"It was asked to end by {session['signal']}" if session["signal"] else "It came to its end"
+        how = f"It was asked to end ({session['why']})" if session["why"] else "It came to its end"
         return f"{how}, with {ended} finished trials, of which {before} before it"
     if after is not None:
         return (

@@ -33,9 +33,9 @@ from benchmarks.overhead import _watched
 WAITED_S = "SCALE_WAITED_S"
 """In the environment: how long a trial takes."""
 EPOCHS, RUNGS = 9, 3
-WAITS = {1: 0.5, 8: 2.0, 64: 15.0, 256: 60.0}
+WAITS = {1: 0.25, 8: 2.0, 64: 15.0, 128: 30.0, 256: 60.0}
 """Seconds of a trial by GPUs: so that 1,000 trials take minutes, and that there are 2 to 4 to begin each second."""
-ROOM_BYTES = 10e9
+ROOM_BYTES = 12e9
 """For the processes of the workers."""
 WORKER_BYTES = 90e6
 """Private memory of each, which imports Ray Tune, pyarrow and polars, and no torch."""
@@ -177,7 +177,7 @@ def _of_ray() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", default="1,8,64,256", help="virtual GPUs: a,b")
+    parser.add_argument("--points", default="1,8,64,128,256", help="virtual GPUs: a,b")
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--waits", type=float, help="seconds of a trial, for all points")
     parser.add_argument("--study", action="store_true", help="in PostgreSQL")

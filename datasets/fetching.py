@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -164,7 +164,8 @@ def _fetch_whole(listing: _Listing, folder: Path, progress: Progress | None) -> 
     """All of it or nothing, for who holds the lock; what came before an interruption is kept and not fetched again."""
     part = folder.with_name(f"{folder.name}.part")
     part.mkdir(exist_ok=True)
-    missing = [name for name, size in listing.files.items() if _bytes(part / name) != size]
+    os.utime(part)  # in use, and not to be cleared away, however old what came before is
+    missing = _missing(listing, listing.files, part)
     make_room(sum(listing.files[name] for name in missing))
     done = len(listing.files) - len(missing)
     for start in range(0, len(missing), TOGETHER):
@@ -173,13 +174,12 @@ def _fetch_whole(listing: _Listing, folder: Path, progress: Progress | None) -> 
             listing.remote.fetch(some, part)
         except FileNotFoundError:
             raise InputError(f"--data {listing.remote}: files went while they were fetched; call again") from None
-        os.utime(part)  # in use, and not to be cleared away
-        for name in some:
-            if _bytes(part / name) != listing.files[name]:
-                raise InputError(f"--data {listing.remote}: {name} has changed while it was fetched; call again")
+        os.utime(part)
+        _check_whole(listing, some, part)
         done += len(some)
         if progress is not None:
             progress(done, len(listing.files))
+    _check_whole(listing, listing.files, part)
     alone = part / next(iter(listing.files)) if listing.alone else None
     if alone is not None and is_archive(alone):
         try:
@@ -190,6 +190,16 @@ def _fetch_whole(listing: _Listing, folder: Path, progress: Progress | None) -> 
         return
     os.sync()  # a rename may reach the disk before what it names
     part.rename(folder)
+
+
+def _missing(listing: _Listing, names: Iterable[str], part: Path) -> list[str]:
+    """Files that have not come, or not whole."""
+    return [name for name in names if _bytes(part / name) != listing.files[name]]
+
+
+def _check_whole(listing: _Listing, names: Iterable[str], part: Path) -> None:
+    if missing := _missing(listing, names, part):
+        raise InputError(f"--data {listing.remote}: {missing[0]} has changed while it was fetched; call again")
 
 
 def _bytes(file: Path) -> int | None:

@@ -3,6 +3,7 @@
 A bucket has no folders and no renaming: a file is there as a whole or not at all, and its name is all of its path.
 """
 
+import contextlib
 import functools
 import re
 import time
@@ -19,6 +20,12 @@ AT_A_TIME = 16
 
 PATIENCE_S = 600.0
 """How long a trial waits for a server that does not answer, before what it has trained is lost."""
+
+BLOCK_BYTES = 2**22
+"""Of a file that is on its way: it need not fit into memory."""
+
+GIVE_UP_S = 30
+"""After which pyarrow tells that Google's server does not answer, in place of 15 minutes: whoever asks tries again."""
 
 HARMLESS = ("region", "endpoint_override", "scheme", "force_virtual_addressing", "tls_ca_file_path", "project_id")
 """Options of a URL that say where a server is; any other may be a secret, and is written nowhere."""
@@ -138,14 +145,17 @@ class RemoteFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """The whole file; where a folder is one of files, its folder is made."""
+        self._write(name, [content])
 
+    def _write(self, name: str, blocks: Iterable[bytes]) -> None:
         def write() -> None:
             path = f"{self.path}/{name}"
             if self._has_folders:
                 self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
             written = f"{path}.part" if self.filesystem.type_name == "local" else path  # others show whole files only
             with self.filesystem.open_output_stream(written, compression=None) as stream:
-                stream.write(content)
+                for block in blocks:
+                    stream.write(block)
             if written != path:
                 self.filesystem.move(written, path)
 
@@ -157,7 +167,7 @@ class RemoteFolder:
 
     def fetch(self, names: Iterable[str], folder: Path) -> None:
         """Files to the same paths below a folder of this machine, each of them whole or not at all. Raises `InputError`
-        for a name that leads out of it: a bucket takes any."""
+        for a name that leads out of it, as a bucket takes any, and `OSError` where this machine's disk refuses."""
 
         def fetch(name: str) -> None:
             if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
@@ -165,28 +175,32 @@ class RemoteFolder:
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_name(f".{file.name}.part")
+            path = f"{self.path}/{name}"
             with (
-                self.filesystem.open_input_stream(f"{self.path}/{name}", compression=None) as stream,
+                self._said(lambda: self.filesystem.open_input_stream(path, compression=None)) as stream,
                 part.open("wb") as written,
             ):
-                while block := stream.read(2**22):
+                while block := self._said(lambda: stream.read(BLOCK_BYTES)):
                     written.write(block)
             part.replace(file)
 
         self._all(fetch, names)
 
     def send(self, names: Iterable[str], folder: Path) -> None:
-        """Files below a folder of this machine to the same paths."""
-        self._all(lambda name: self.write(name, (folder / name).read_bytes()), names)
+        """Files below a folder of this machine to the same paths, a block of each in memory at a time."""
+
+        def send(name: str) -> None:
+            with (folder / name).open("rb") as file:  # before anything is written there
+                self._write(name, iter(lambda: file.read(BLOCK_BYTES), b""))
+
+        self._all(send, names)
 
     def remove(self, names: Iterable[str]) -> None:
         """Files; none that is not there is missed."""
 
         def remove(name: str) -> None:
-            try:
-                self.filesystem.delete_file(f"{self.path}/{name}")
-            except FileNotFoundError:
-                return
+            with contextlib.suppress(FileNotFoundError):
+                self._said(lambda: self.filesystem.delete_file(f"{self.path}/{name}"))
 
         self._all(remove, names)
 
@@ -196,26 +210,31 @@ class RemoteFolder:
 
     def _all(self, do: Callable[[str], None], names: Iterable[str]) -> None:
         with ThreadPoolExecutor(AT_A_TIME) as threads:
-            for _ in self._said(lambda: list(threads.map(do, names))):
+            for _ in threads.map(do, names):
                 pass
 
     def _said(self, do: Callable[[], Any]) -> Any:
         """What `do` returns. Raises `NoAnswerError`, in one line, where a server refuses or does not answer."""
         try:
             return do()
-        except FileNotFoundError:
+        except (FileNotFoundError, InputError):
             raise
-        except OSError as error:
-            reason = re.sub(r" \(Request ID: [^)]*\)", "", str(error).strip().partition("\n")[0])
+        except Exception as error:
+            # Packages for fsspec have errors of their own, as azure.core.exceptions and aiohttp.ClientError.
+            if not (isinstance(error, OSError) or self.filesystem.type_name.startswith("py::")):
+                raise
+            told = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = re.sub(r" \(Request ID: [^)]*\)", "", told)
             raise NoAnswerError(f"{self}: {reason}; check the URL, the network and the credentials") from error
 
 
-def patiently(do: Callable[[], None], seconds: float = PATIENCE_S) -> None:
+def patiently(do: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """Again and again while a server does not answer, from every second to twice a minute; then its `NoAnswerError`."""
     until, pause_s = time.monotonic() + seconds, 1.0
     while True:
         try:
-            return do()
+            do()
+            return
         except NoAnswerError:
             if time.monotonic() + pause_s > until:
                 raise
@@ -223,13 +242,23 @@ def patiently(do: Callable[[], None], seconds: float = PATIENCE_S) -> None:
         pause_s = min(30.0, 2 * pause_s)
 
 
+def _with_options(url: str) -> str:
+    """As pyarrow is asked for it."""
+    scheme, _, rest = url.partition("://")
+    option = None
+    if scheme == "s3":
+        option = "allow_delayed_open=true"  # a small file is one request and not three
+    elif scheme in ("gs", "gcs") and "retry_limit_seconds=" not in rest:
+        option = f"retry_limit_seconds={GIVE_UP_S}"
+    return url if option is None else f"{url}{'&' if '?' in url else '?'}{option}"
+
+
 @functools.cache
 def _opened(url: str) -> tuple[Any, str]:
     """pyarrow's own file systems first, then those of fsspec."""
     from pyarrow import fs
 
-    # A small file is one request and not three.
-    asked = f"{url}{'&' if '?' in url else '?'}allow_delayed_open=true" if url.startswith("s3://") else url
+    asked = _with_options(url)
 
     def reason_of(error: Exception) -> str:
         """Whoever refuses a URL may repeat it, with its secrets."""

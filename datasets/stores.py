@@ -313,5 +313,14 @@ def _is_alive(process: int) -> bool:
 
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if not file.is_dir())
+    if not path.is_dir():
+        return path.stat().st_size
+    return _size_of_folder(path) if path.suffix == ".part" else _size_of_whole_folder(path)
+
+
+def _size_of_folder(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if not file.is_dir())
+
+
+_size_of_whole_folder = functools.cache(_size_of_folder)
+"""What was fetched or unpacked does not change any more, and every trial asks for the size of its many files."""

@@ -28,6 +28,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from analysis.results import last_checkpoint, trial_folder
 from analysis.words import configuration_words, metric_words, score_words, time_words
 from search.records import write_json
+from search.unanswered import is_unanswered
 
 if TYPE_CHECKING:
     from search.mirror import Mirror
@@ -118,6 +119,8 @@ class Recorder(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A process died, and died again each time that Ray started the trial once more."""
         self._curves.pop(trial.config["number"], None)
+        if is_unanswered(trial):
+            return
         known = {key: trial.config[key] for key in ("number", "published", "params")}
         last = str(trial.get_error() or "its process died").strip().splitlines()[-1]
         _append(trial_folder(self._experiment, known["number"]), known | {"error": last, "epoch": 0, "done": True})
@@ -148,8 +151,9 @@ class Mirroring(tune.Callback):
         self._mirror.saved(trial.config["number"], Path(checkpoint.path).name)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._mirror.reported(trial.config["number"])
-        self._mirror.ended(trial.config["number"])
+        if not is_unanswered(trial):
+            self._mirror.reported(trial.config["number"])
+            self._mirror.ended(trial.config["number"])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._mirror.ended(trial.config["number"])
@@ -214,7 +218,8 @@ class Progress(tune.Callback):
         self._console.print(said, highlight=False, soft_wrap=True)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._finish(trial, "[red]failed[/red]: its process died")
+        if not is_unanswered(trial):
+            self._finish(trial, "[red]failed[/red]: its process died")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         if self._status is not None:

@@ -1,4 +1,5 @@
-"""A search that is asked to end: Ctrl-C, or SIGTERM of `kill`, of a time limit, of a machine that is switched off.
+"""A search that is asked to end: Ctrl-C, or SIGTERM of `kill`, of a time limit, of a machine that is switched off; or
+by itself, as it lacks what it cannot go on without.
 
 Imports no Ray, which reads its settings when it is imported: `search.farewell` is what a search then does.
 """
@@ -16,11 +17,24 @@ ONCE_S = 1.0
 
 
 class Ending:
-    """Notes the first signal; a second one ends whatever is going on by a `KeyboardInterrupt`."""
+    """Notes that it was asked for; a signal after that ends whatever is going on by a `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
+        self.why: str | None = None
+        """Who or what has asked first, for people to read, as "SIGTERM"; None: nobody has."""
         self.signal: signal.Signals | None = None
+        """By which it was asked for; None also where nobody has sent one."""
         self._at = 0.0
+
+    @property
+    def asked(self) -> bool:
+        return self.why is not None
+
+    def ask(self, why: str) -> None:
+        """From any thread, and whatever is done with signals: those that are ignored, as Ctrl-C is behind `&` in a
+        script, arrive nowhere. why: a few words for people, as "the study's database is away"."""
+        if not self.asked:
+            self._at, self.why = time.monotonic(), why
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
@@ -40,10 +54,10 @@ class Ending:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.signal is None:
-            self.signal, self._at = signal.Signals(number), now
-        elif now - self._at >= ONCE_S:
+        if not self.asked:
+            self.signal = signal.Signals(number)
+            self.ask(self.signal.name)
+        elif time.monotonic() - self._at >= ONCE_S:
             raise KeyboardInterrupt
 
 

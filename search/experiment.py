@@ -18,13 +18,21 @@ import datasets
 from datasets import InputError, nearest
 from search.ending import Ending, leave_on_sigterm
 from search.far import is_far
-from search.mirror import Mirror
+from search.mirror import Mirror, Unsent
 from search.nodes import check_nodes
 from search.options import Options
 from search.packing import trials_per_gpu
 from search.plan import Plan, make_plan
-from search.ray_session import check_listening, ray_session, set_environment, share_of, take_started_workers
-from search.records import alone_in, check_name, make_record, write_record
+from search.ray_session import (
+    check_listening,
+    nodes_now,
+    ray_session,
+    set_environment,
+    share_of,
+    take_started_workers,
+    waits,
+)
+from search.records import alone_in, check_name, has_reported_end, make_record, write_record
 from search.stored import mirrored
 from search.study_address import check_reachable
 from search.terminal import conclude, introduce
@@ -35,7 +43,7 @@ MANY_PHANTOMS = 5000
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: everything that was finished is kept. The message says how to go on."""
+    """Ctrl-C, SIGTERM, or something is gone that it needs: what was finished is kept. The message says how to go on."""
 
     status = 128 + signal.SIGINT
     """Of a program that ends by it, as shells have it."""
@@ -69,8 +77,9 @@ class Result:
 def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     """Search and write the report. The keywords are the fields of `Options`.
 
-    Raises `InputError` for what the user can put right, before any trial has started, `Interrupted` on Ctrl-C, `Failed`
-    where no trial has a score, and `Unsent` where not all results have come to the URL of `storage`.
+    Raises `InputError` for what the user can put right, before any trial has started, `Interrupted` on Ctrl-C and where
+    the search ends for want of something, `Failed` where no trial has a score, and `Unsent` where not all results have
+    come to the URL of `storage`.
     """
     known = [field.name for field in dataclasses.fields(Options)]
     for name in options:
@@ -82,17 +91,20 @@ def run(task: str, *, console: Console | None = None, **options: Any) -> Result:
     chosen = Options(task=task, **options | paths)
     if is_far(chosen.address):
         raise InputError(f"--address {chosen.address}: use python -m search, or call this on a node of the cluster")
+    ending = Ending()
     if chosen.remote is None:
-        return _searched(chosen, paths, console)
+        return _searched(chosen, paths, console, ending)
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    with mirrored(chosen.remote, chosen.folder, chosen.resume, say) as mirror:
-        return _searched(chosen, paths, console, mirror)
+    with mirrored(chosen.remote, chosen.folder, chosen.resume, say, ending) as mirror:
+        return _searched(chosen, paths, console, ending, mirror)
 
 
-def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror: Mirror | None = None) -> Result:
+def _searched(
+    chosen: Options, paths: dict[str, Path], console: Console, ending: Ending, mirror: Mirror | None = None
+) -> Result:
     """mirror: of the results at a URL."""
     folder = chosen.folder
-    check_name(folder, chosen.resume)
+    check_name(folder, chosen.resume, chosen.study is not None)
     if chosen.address is not None:
         check_listening(chosen.address)
     if chosen.study is not None:
@@ -103,10 +115,10 @@ def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror:
     if chosen.study is not None:
         from search.shared_study import left_to_share  # imports Optuna, which takes a second
 
-        left = left_to_share(chosen.study, record)
+        say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        left = left_to_share(chosen.study, record, folder, say)
     else:
         left = record["trials"] - (_finished_trials(folder, record["name"]) if chosen.resume else 0)
-    ending = Ending()
     with contextlib.ExitStack() as stack:
         if left > 0:
             here = [chosen.data, *paths.values()]
@@ -120,7 +132,8 @@ def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror:
         else:
             with contextlib.suppress(KeyboardInterrupt), ending.caught():  # the second; the first is an orderly end
                 complete = search_on(record)
-        if complete and chosen.explain:
+        whole = mirror is None or left <= 0 or _is_caught_up(mirror, console)
+        if complete and whole and chosen.explain:
             _explain(plan, console)
         page = analysis.write_report(folder)
         if mirror is not None:
@@ -128,7 +141,8 @@ def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror:
     if not complete:
         command = record["sessions"][0]["command"]
         again = f"go on with: {command} --resume" if command else "call it again with resume=True to go on"
-        interrupted = Interrupted(f"Interrupted. Every finished trial is kept; {again}")
+        why = "Interrupted" if ending.why is None or ending.signal else f"The search has ended: {ending.why}"
+        interrupted = Interrupted(f"{why}. Every finished trial is kept; {again}")
         interrupted.status = 128 + (ending.signal or signal.SIGINT)
         raise interrupted
     result = Result(folder)
@@ -143,6 +157,17 @@ def _searched(chosen: Options, paths: dict[str, Path], console: Console, mirror:
     if mirror is not None:
         console.print(f"Stored:     {mirror.remote}", highlight=False, markup=False, soft_wrap=True)
     return result
+
+
+def _is_caught_up(mirror: Mirror, console: Console) -> bool:
+    """Whether all that the report needs is here."""
+    try:
+        mirror.catch_up()
+    except Unsent as unsent:
+        note = f"note: {unsent}. The report does without predictions that are not here, and the best trial is not shown"
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        return False
+    return True
 
 
 def _explain(plan: Plan, console: Console) -> None:
@@ -178,10 +203,14 @@ def _begun(
             take_started_workers()
         else:
             weights = [Path(plan.weights)] if Path(plan.weights).is_absolute() else []
-            read = [*([options.data] if options.data else []), *weights]
+            images = options.data or options.table  # without a folder, images are beside the table that names them
+            read = [*([images] if images else []), *weights]
             check_nodes(None if options.storage else options.results, read)
         say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-        share = share_of(options, resources, trials_per_gpu(plan, resources, say), len(plan.folds))
+        nodes = nodes_now()
+        share = share_of(options, nodes, trials_per_gpu(plan, resources, say), len(plan.folds))
+        if options.address is not None and (lacks := waits(share, nodes)):
+            say(lacks)
         yield lambda record: search_trials(plan, record, share, console, ending, mirror)
 
 
@@ -198,7 +227,7 @@ def _finished_trials(folder: Path, study: str) -> int:
         trials = optuna.load_study(study_name=study, storage=f"sqlite:///{file}").get_trials(deepcopy=False)
     except KeyError:  # it was interrupted before there was one
         return 0
-    return sum(trial.state.is_finished() for trial in trials)
+    return sum(trial.state.is_finished() and has_reported_end(folder, trial.number) for trial in trials)
 
 
 def _planned(options: Options, console: Console) -> Plan:

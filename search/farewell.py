@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from search.ending import Ending
-from search.ray_session import Share
+from search.ray_session import Share, nodes_now
 
 LONGEST_S = 20.0
 """That running trials are given to save: Slurm, systemd and Kubernetes kill after 30 or more."""
@@ -37,15 +37,17 @@ class Farewell(tune.Callback, tune.Stopper):
         return False  # no trial by itself
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if self._ending.signal is None or self._waited_for is not None:
+        why = self._ending.why
+        if why is None or self._waited_for is not None:
             return
         running = [trial for trial in trials if trial.status == Trial.RUNNING]
         self._waited_for = {trial.config["number"] for trial in running}
         self._until = time.monotonic() + LONGEST_S
         tell_to_save(running)
-        what = f"{len(running)} running trial{'s' if len(running) != 1 else ''} save{'s' if len(running) == 1 else ''}"
+        who = "1 running trial saves, then " if len(running) == 1 else f"{len(running)} running trials save, then "
+        again = "once more" if self._ending.signal else "Ctrl-C"
         self._console.print(
-            f"{self._ending.signal.name}: {what}, then the search ends; once more ends it at once",
+            f"{why[0].upper()}{why[1:]}: {who if running else ''}the search ends; {again} ends it at once",
             highlight=False,
             soft_wrap=True,
         )
@@ -87,11 +89,11 @@ class Room(ConcurrencyLimiter):
         super().__init__(searcher, max_concurrent=share.side_by_side)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._ending.signal is not None:
+        if self._ending.asked:
             return str(Searcher.FINISHED)
         if self._follows and time.monotonic() - self._looked_at > ROOM_EVERY_S:
             self._looked_at = time.monotonic()
-            self.max_concurrent = self._share.room(ray.cluster_resources())
+            self.max_concurrent = self._share.room(nodes_now())
         suggestion: dict[str, Any] | str | None = super().suggest(trial_id)
         return suggestion
 

@@ -53,7 +53,7 @@ class Happenings(tune.Callback):
         if number in self._to_tell and (curve := result.get("curve")):
             self._to_tell.discard(number)
             self._note("went on", trial=number, epoch=int(curve[0]["epoch"]) - 1)
-        if result.get("told_to_save") and self._ending.signal is None:  # else by the search itself, as its end says
+        if result.get("told_to_save") and not self._ending.asked:  # else by the search itself, as its end says
             self._note("told to save", trial=number, epoch=result["epoch"])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -76,8 +76,7 @@ class Happenings(tune.Callback):
         self._finished += 1
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        asked = self._ending.signal
-        self._note("ended", finished=self._finished, signal=None if asked is None else asked.name)
+        self._note("ended", finished=self._finished, why=self._ending.why)
 
     def _process_lost(self, trial: Trial) -> None:
         last = trial.last_result

@@ -4,7 +4,6 @@ A folder of this machine is locked by the operating system, which knows when a p
 bucket knows nothing of processes, so its owner gives a sign of life, and is taken for dead without one.
 """
 
-import _thread
 import contextlib
 import json
 import os
@@ -18,21 +17,27 @@ from typing import Any
 
 from datasets import InputError
 from datasets.remote import RemoteFolder
+from search.study_address import OF_ITS_OWN
 
 FILE = "owner.json"
 BEAT_S = 20.0
 STALE_S = 90.0
 """Without a sign of life for so long, by the clock of the server, an owner is dead."""
+SURE_S = 2 * BEAT_S
+"""For how long an owner that has looked is one still: nobody else has taken it for dead meanwhile."""
 
 
 class Owner:
     """Of a remote folder, as long as it says so."""
 
-    def __init__(self, remote: RemoteFolder, interrupt: Callable[[], None] = _thread.interrupt_main):
-        """interrupt: is called, from a thread, when somebody else has taken the folder."""
-        self._remote, self._interrupt = remote, interrupt
+    def __init__(self, remote: RemoteFolder, ask: Callable[[str], None] = lambda why: None):
+        """ask: `Ending.ask`, which is called, from a thread, when somebody else has taken the folder."""
+        self._remote, self._ask = remote, ask
         self._claim = {"id": secrets.token_hex(8), "host": socket.gethostname(), **_process()}
+        self._has_claimed = False
         self._taken_by: str | None = None
+        self._looked_s = 0.0
+        """When it was last found not to be taken, in seconds since 1970: while a machine sleeps, this clock goes on."""
         self._ended = threading.Event()
 
     def claim(self) -> None:
@@ -48,18 +53,30 @@ class Owner:
                 raise InputError(
                     f"{self._remote}: {other.get('host', 'another machine')} is searching there, as it said "
                     f"{silent_s:.0f} s ago; wait for it, or, if it is dead, until {STALE_S:.0f} s have passed"
+                    f"{OF_ITS_OWN}"
                 )
         self._write()
+        self._has_claimed = True
 
     def check(self) -> None:
-        """Raises `InputError` where somebody else has taken the folder since, as after a long sleep of this machine."""
+        """Raises `InputError` where somebody else has taken the folder since, as after a long sleep of this machine, or
+        where the server does not answer."""
+        now_s = time.time()
         other = self._there()
+        if other is None and self._has_claimed:  # another one has taken it, and is through
+            other = {}
         if other is not None and other.get("id") != self._claim["id"]:
             self._taken_by = str(other.get("host", "another machine"))
-        self.check_known()
+        self._check_known()
+        self._looked_s = now_s
 
-    def check_known(self) -> None:
-        """As `check`, as far as that has been noticed: asks nobody."""
+    def check_lately(self) -> None:
+        """As `check`, and asks the server only where that was long ago: this machine was asleep, or the server away."""
+        self._check_known()
+        if abs(time.time() - self._looked_s) > SURE_S:
+            self.check()
+
+    def _check_known(self) -> None:
         if self._taken_by is not None:
             raise InputError(
                 f"{self._remote}: {self._taken_by} has gone on with this search; since then nothing is sent"
@@ -71,9 +88,9 @@ class Owner:
             try:
                 self.check()
                 self._write()
-            except (InputError, OSError):
+            except Exception:  # whatever it was, an owner that gives no sign of life is taken for dead
                 if self._taken_by is not None:
-                    self._interrupt()
+                    self._ask(f"{self._taken_by} has gone on with it")
                     return
                 # The network; whoever sends results says so.
 
@@ -91,16 +108,20 @@ class Owner:
 
     def _there(self) -> dict[str, Any] | None:
         try:
-            told = json.loads(self._remote.read(FILE))
-        except (FileNotFoundError, ValueError):
+            content = self._remote.read(FILE)
+        except FileNotFoundError:
+            return None
+        try:
+            told = json.loads(content)
+        except ValueError:
             return None
         return told if isinstance(told, dict) else None
 
 
 @contextlib.contextmanager
-def alone_at(remote: RemoteFolder) -> Iterator[Owner]:
-    """Nobody else searches there meanwhile. Raises `InputError` as `Owner.claim`."""
-    owner = Owner(remote)
+def alone_at(remote: RemoteFolder, ask: Callable[[str], None] = lambda why: None) -> Iterator[Owner]:
+    """Nobody else searches there meanwhile. ask: see `Owner`. Raises `InputError` as `Owner.claim`."""
+    owner = Owner(remote, ask)
     owner.claim()
     thread = threading.Thread(target=owner.keep, name="owner", daemon=True)
     thread.start()

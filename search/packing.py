@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from datasets import ImageDataset, InputError
+from datasets.fetching import on_this_node
 from datasets.folds import Folds
 from search.plan import Plan
 from search_spaces import Space
@@ -190,6 +191,7 @@ def footprint(config: TrialConfig, dataset: ImageDataset, folds: Folds, protocol
 
     from trainables.lockstep import Lockstep
 
+    dataset = on_this_node(dataset)
     device_free, total = torch.cuda.mem_get_info()
     torch.cuda.reset_peak_memory_stats()
     others = max(0, total - device_free - CONTEXT_BYTES)

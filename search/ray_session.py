@@ -5,18 +5,18 @@ Ray reads its settings when it is imported, so nothing that imports Ray may be i
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import InputError
 from search.options import Options
+from search.ray_start import groups_of_their_own, secrets_kept, umask
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("analysis", "datasets", "search", "search_spaces", "trainables")
@@ -50,6 +50,8 @@ ON_A_CLUSTER = {
     "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",
 }
 CONNECTION_S = 10.0
+Nodes = Sequence[dict[str, float]]
+"""What each has of Ray's resources, `{"CPU": 2.0, "GPU": 1.0, …}`."""
 SAID = 300
 """Characters that are shown of an error of Ray."""
 
@@ -78,24 +80,39 @@ class Share:
         one = {"CPU": float(self.cpus), "GPU": self.gpus}
         return [{"CPU": 1.0}, *[one] * self.folds] if self.folds else [one]
 
-    def room(self, resources: dict[str, float]) -> int:
-        """How many trials fit side by side on what Ray has, `{"CPU": 2.0, …}`; 1 at least."""
-        cpus = sum(int(bundle["CPU"]) for bundle in self.bundles)
-        by_cpus = int(resources.get("CPU", 0)) // cpus
-        by_gpus = _places(self.gpus, resources.get("GPU", 0.0)) // max(1, self.folds) if self.gpus else by_cpus
-        return max(1, min(by_cpus, by_gpus))
+    def room(self, nodes: Nodes) -> int:
+        """How many trials fit side by side, 1 at least."""
+        return max(1, self.fitting(nodes))
+
+    def fitting(self, nodes: Nodes) -> int:
+        """As `room`, but 0 where none fits. A bundle lies on one node, those of a trial on any."""
+        places = 0
+        for node in nodes:
+            by_cpus = int(node.get("CPU", 0)) // self.cpus
+            places += min(by_cpus, _places(self.gpus, node.get("GPU", 0.0))) if self.gpus else by_cpus
+        if not self.folds:
+            return places
+        # The CPU of a trial's own process is wherever one is left.
+        return min(places // self.folds, _cpus(nodes) // (1 + self.folds * self.cpus))
 
 
-def share_of(options: Options, resources: dict[str, float], per_gpu: int = 1, folds: int = 1) -> Share:
+def nodes_now() -> Nodes:
+    """Of the cluster that Ray has, or this machine."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def share_of(options: Options, nodes: Nodes, per_gpu: int = 1, folds: int = 1) -> Share:
     """Unless told otherwise a trial takes a GPU where there are any, and its part of the CPUs; else one CPU, or more
     where `--concurrent` has fewer trials on this machine than it has CPUs. It has as many threads as CPUs, from its
     beginning to its end whoever else is at work: a sum over other parts rounds otherwise, and training amplifies that.
 
-    resources: what Ray has now, `{"CPU": 2.0, …}`. per_gpu: trials that share one with `--gpus-per-trial auto`.
-    folds: of a trial; with `--spread-folds` each takes what else a trial does, and the trial one CPU more. Raises
-    `InputError` where a trial would wait for ever: a cluster may grow, this machine will not.
+    nodes: that Ray has now. per_gpu: trials that share one with `--gpus-per-trial auto`. folds: of a trial; with
+    `--spread-folds` each takes what else a trial does, and the trial one CPU more. Raises `InputError` where a trial
+    would wait for ever: a cluster may grow, this machine will not.
     """
-    all_cpus, all_gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
+    all_cpus, all_gpus = _cpus(nodes), _gpus(nodes)
     if options.gpus_per_trial == "auto":
         gpus = 10_000 // per_gpu / 10_000 if all_gpus >= 1 else 0.0  # Ray counts in ten-thousandths
     elif options.gpus_per_trial is None:
@@ -103,9 +120,14 @@ def share_of(options: Options, resources: dict[str, float], per_gpu: int = 1, fo
     else:
         gpus = float(options.gpus_per_trial)
     spread = folds if options.spread_folds else 0
-    by_gpus = _places(gpus, all_gpus) // max(1, spread) if gpus else all_cpus // (1 + spread)
-    most = max(1, by_gpus if options.concurrent is None or options.address else min(by_gpus, options.concurrent))
-    cpus = options.cpus_per_trial or max(1, (all_cpus // most - 1) // spread if spread else all_cpus // most)
+    least = Share(1, gpus, side_by_side=1, folds=spread)
+    most = least.room(nodes)
+    if options.concurrent is not None and options.address is None:
+        most = min(most, options.concurrent)
+    # Its part of all of them may be more than as many nodes have for one.
+    part = (all_cpus // most - 1) // spread if spread else all_cpus // most
+    fewer = (n for n in range(part, 1, -1) if dataclasses.replace(least, cpus=n).fitting(nodes) >= most)
+    cpus = options.cpus_per_trial or next(fewer, 1)
     if options.address is None and spread:
         _check_spread(Share(cpus, gpus, 1, spread), all_cpus, all_gpus)
     elif options.address is None:
@@ -116,7 +138,28 @@ def share_of(options: Options, resources: dict[str, float], per_gpu: int = 1, fo
             if wanted > there:
                 raise InputError(f"{option} {wanted:g}: this machine has {there:g} {unit}")
     share = Share(cpus, gpus, side_by_side=options.concurrent or 1, folds=spread)
-    return share if options.concurrent else dataclasses.replace(share, side_by_side=share.room(resources))
+    return share if options.concurrent else dataclasses.replace(share, side_by_side=share.room(nodes))
+
+
+def waits(share: Share, nodes: Nodes) -> str | None:
+    """What a cluster lacks for even one trial, in one line; None where there is room. It may come, from an autoscaler
+    or by hand, so that nobody but who reads this can say that it will not."""
+    if share.fitting(nodes):
+        return None
+    takes = f"{share.cpus} CPUs" + (f" and {share.gpus:g} GPUs" if share.gpus else "")
+    each = f"each of its {share.folds} folds {takes} on one node" if share.folds else f"{takes} on one node"
+    return (
+        f"waiting for the cluster to grow: a trial takes {each}, and there are {_cpus(nodes)} CPUs and "
+        f"{_gpus(nodes):g} GPUs on {len(nodes)} nodes"
+    )
+
+
+def _cpus(nodes: Nodes) -> int:
+    return sum(int(node.get("CPU", 0)) for node in nodes)
+
+
+def _gpus(nodes: Nodes) -> float:
+    return sum(node.get("GPU", 0.0) for node in nodes)
 
 
 def _places(gpus: float, all_gpus: float) -> int:
@@ -153,7 +196,7 @@ def ray_session(address: str | None, stay_behind: tuple[Path, ...] = ()) -> Iter
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         # Ray makes its token file on first use, for everybody to read unless told otherwise.
-        with _umask(0o077), _groups_of_their_own():
+        with umask(0o077), groups_of_their_own(), secrets_kept():
             ray.init(address="local", include_dashboard=False, **options)
     else:
         _join(address, options | {"runtime_env": {"working_dir": str(ROOT), "excludes": excludes(ROOT, stay_behind)}})
@@ -186,7 +229,8 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
     check_listening(address)
     try:
-        ray.init(address=address, **options)
+        with secrets_kept():
+            ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster could be joined ({one_line(error)}).\n"
@@ -224,26 +268,3 @@ def excludes(root: Path, stay_behind: tuple[Path, ...]) -> list[str]:
     inside = [path for path in stay_behind if path.is_relative_to(root) and len(path.relative_to(root).parts) > 1]
     names = dict.fromkeys(path.relative_to(root).as_posix() for path in (*beside, *inside))
     return ["__pycache__", *(re.sub(r"([][*?\\])", r"\\\1", f"/{name}") for name in names)]
-
-
-@contextlib.contextmanager
-def _groups_of_their_own() -> Iterator[None]:
-    """For the processes that Ray starts meanwhile. What is sent to all of ours, as by `timeout` and shells, is for the
-    driver to hear and end in order; Ray's, which would end at once, go when it does."""
-    from ray._private import services
-
-    started = services.ConsolePopen
-    services.ConsolePopen = functools.partial(started, process_group=0)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = started
-
-
-@contextlib.contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)

@@ -23,13 +23,13 @@ from typing import Any
 import filelock
 
 from analysis import Results
+from analysis.results import reports, trial_folder
 from datasets import InputError, Request
 from datasets.fetching import recorded
 from datasets.findings import Finding
-from datasets.remote import without_secrets
 from search.plan import Plan
 from search.ray_session import ROOT
-from search.study_address import names_database, new_owner, without_password
+from search.study_address import OF_ITS_OWN, new_owner, public, without_password
 from search_spaces import Published, space_digest
 from trainables.metrics import METRICS
 
@@ -53,6 +53,12 @@ SAME_ON_RESUME = (
 SAME_DATA_ON_RESUME = ("drop", "like", "pool", "plant", "repeats", "leave_source_out")
 
 PACKAGES = ("ray", "torch", "torchvision", "timm", "optuna", "polars", "scikit-learn", "kornia")
+
+
+def has_reported_end(folder: Path, number: int) -> bool:
+    """Whether a trial has. The study may know of an end whose report was lost, with a machine or its power."""
+    newest = reports(trial_folder(folder, number) / "reports.jsonl", newest=1, curves=False)
+    return bool(newest and newest[0].get("done"))
 
 
 def request_record(request: Request) -> dict[str, Any]:
@@ -84,7 +90,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         with lock:
             yield
     except filelock.Timeout as error:
-        raise InputError(f"another search is running in {folder}; wait for it or choose another --name") from error
+        raise InputError(
+            f"another search is running in {folder}; wait for it or choose another --name{OF_ITS_OWN}"
+        ) from error
 
 
 def make_record(plan: Plan) -> dict[str, Any]:
@@ -140,15 +148,15 @@ def _changed(key: str, before: Any, now: Any) -> str:
 def write_record(plan: Plan, record: dict[str, Any]) -> None:
     """`folds.parquet`, then `experiment.json`: where that stands, there is an experiment."""
     folder = plan.options.folder
-    check_name(folder, plan.options.resume)  # again, now that nobody else can make it
+    check_name(folder, plan.options.resume, plan.options.study is not None)  # again, now that nobody else can make it
     if not plan.options.resume:
         plan.folds.table(plan.dataset).write_parquet(folder / "folds.parquet")
     write_json(folder / "experiment.json", record)
 
 
-def check_name(folder: Path, resume: bool) -> None:
+def check_name(folder: Path, resume: bool, shares: bool = False) -> None:
     """Raises `InputError` where an experiment exists and is not to go on, or is to go on and does not exist, and where
-    nothing can be written."""
+    nothing can be written. shares: whether its study is one that several searches share."""
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         why = "no permission" if above.is_dir() else f"{above} is a file"
@@ -157,6 +165,7 @@ def check_name(folder: Path, resume: bool) -> None:
     if exists and not resume:
         raise InputError(
             f"experiment {folder.name!r} exists in {folder.parent}: go on with --resume, or choose another --name"
+            f"{OF_ITS_OWN if shares else ''}"
         )
     if resume and not exists:
         raise InputError(f"--resume: there is no experiment {folder.name!r} in {folder.parent}")
@@ -240,16 +249,9 @@ def _command() -> str:
     """As it was typed, less `--resume`; empty for a notebook, where how it was called is not known."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
-        arguments = [_public(argument) for argument in sys.argv[1:] if argument != "--resume"]
+        arguments = [public(argument) for argument in sys.argv[1:] if argument != "--resume"]
         return shlex.join(["python", "-m", program.parent.name, *arguments])
     return ""
-
-
-def _public(argument: str) -> str:
-    """An option, or its value, without what is secret in a URL."""
-    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    hidden = without_password(value) if names_database(value) else without_secrets(value)
-    return f"{name}{equals}{hidden}"
 
 
 def _commit() -> str | None:

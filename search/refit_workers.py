@@ -20,7 +20,7 @@ import numpy as np
 from analysis.results import last_checkpoint
 from datasets import InputError
 from search.explain import Say
-from search.ray_session import check_listening, ray_session, set_environment
+from search.ray_session import check_listening, nodes_now, ray_session, set_environment
 from search.refit_training import Diverged, Training, TrainingEnded, kept, train
 
 TRIES = 3
@@ -63,7 +63,8 @@ def trained_by_workers(
         _keep_to_loopback()
     with ray_session(address, stay_behind):
         share = _share(workers, gpus_per_worker, address, say)
-        _train(training, folder, say, saved_every_s, workers, share, across_nodes=address is not None)
+        # Processes of a cluster have working folders of their own.
+        _train(training, folder.absolute(), say, saved_every_s, workers, share, across_nodes=address is not None)
 
 
 def _keep_to_loopback() -> None:
@@ -75,9 +76,7 @@ def _keep_to_loopback() -> None:
 
 def _share(workers: int, gpus_per_worker: int | None, address: str | None, say: Say) -> dict[str, float]:
     """What each worker takes of Ray's resources: a GPU, if any, and as many CPUs as all of them can have."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = nodes_now()
     there = {name: sum(int(node.get(name, 0)) for node in nodes) for name in ("CPU", "GPU")}
     gpus = min(1, there["GPU"]) if gpus_per_worker is None else gpus_per_worker
 
@@ -94,6 +93,11 @@ def _share(workers: int, gpus_per_worker: int | None, address: str | None, say: 
         each = f"each takes a CPU{' and a GPU' if gpus else ''}"
         if address is None:
             raise InputError(f"--workers {workers}: this machine has {has}, and {each}; {room(1)} are the most")
+        if gpus_per_worker is None and not gpus:
+            raise InputError(
+                f"--workers {workers}: the cluster has {has} now; give --gpus-per-worker, 1 to wait for GPUs or 0 to "
+                f"train on CPUs"
+            )
         say(f"waiting for the cluster to grow: it has {has}, and of {workers} workers {each}")
     return {"CPU": cpus or 1, "GPU": gpus}
 
@@ -109,16 +113,16 @@ def _train(
 ) -> None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
-    from search.rendezvous import OnThisMachine
+    from search.rendezvous import AcrossNodes, OnThisMachine
 
     here = ray.get_runtime_context().get_node_id()
     keeper = ray.remote(num_cpus=0, label_selector={"ray.io/node-id": here})(Keeper).remote(folder)
     with tempfile.TemporaryDirectory() as notes:  # of Ray Train: there is nothing in them that we need
         trainer = TorchTrainer(
             functools.partial(_work, ray.put(training), keeper, saved_every_s, bool(share["GPU"])),
-            torch_config=(TorchConfig if across_nodes else OnThisMachine)(
+            torch_config=(AcrossNodes if across_nodes else OnThisMachine)(
                 backend="nccl" if share["GPU"] else "gloo", timeout_s=SLOWEST_S
             ),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(share["GPU"]), resources_per_worker=share),

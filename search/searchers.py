@@ -90,8 +90,17 @@ class StudySearch(OptunaSearch):
         return self._ot_study
 
     def settle(self, past: dict[int, list[dict[str, Any]]]) -> None:
-        """Tell the study of trials that had reported their end, and saved it, before an interruption kept it from
-        being told. past: the reports of every trial, by number."""
+        """Makes study and reports agree. past: the reports of every trial of this search, by number.
+
+        Trials that had reported their end, and saved it, before an interruption kept the study from being told, have
+        finished. Those of whose end only the study knows, as the last that they reported was lost with a machine or its
+        power, have not: they go on from their last checkpoint.
+        """
+        for frozen in self.study.get_trials(deepcopy=False, states=FINISHED):
+            if frozen.number in past and not (past[frozen.number] and past[frozen.number][-1].get("done")):
+                self._file.reopen(frozen._trial_id)
+                self._unfinished.append(self.study.trials[frozen.number])
+        self._unfinished.sort(key=lambda trial: trial.number)
         for frozen in list(self._unfinished):
             last = past[frozen.number][-1] if past[frozen.number] else None
             checkpoint = self._checkpoint_of(frozen.number)
@@ -108,7 +117,7 @@ class StudySearch(OptunaSearch):
             params = self._space(trial)
         else:
             try:
-                with self._file.alone():
+                with self._file.alone(patient=False):
                     if self._file.full:
                         return self.FINISHED
                     trial, checkpoint = self.study.ask(), None
@@ -133,12 +142,16 @@ class StudySearch(OptunaSearch):
         process), FAIL without a score.
 
         Ray calls this after the last report and its checkpoint have been written. It also calls it, without a result,
-        for trials that it puts down when the search is interrupted: they stay RUNNING.
+        for trials that it puts down when the search is interrupted: they stay RUNNING. So do those that end by an
+        `error`, until somebody who knows what it was calls `failed`.
         """
-        trial = self._ot_trials.pop(trial_id, None)
-        if trial is None or (result is None and not error):
-            return
-        self._tell(trial, None if error else result)
+        trial = None if error else self._ot_trials.pop(trial_id, None)
+        if trial is not None and result is not None:
+            self._tell(trial, result)
+
+    def failed(self, trial_id: str) -> None:
+        """A trial whose process has died once too often."""
+        self._tell(self._ot_trials.pop(trial_id), None)
 
     def _tell(self, trial: optuna.Trial, report: dict[str, Any] | None) -> None:
         score = (report or {}).get(self.metric)

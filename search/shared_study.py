@@ -14,7 +14,6 @@ end so has lost nothing: reports.jsonl has the scores, and `StudySearch.settle` 
 
 import contextlib
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from sqlalchemy import Connection
 
 from datasets import InputError
 from search.comparable import check_same, scores_of
-from search.storage import StudyFile
+from search.records import has_reported_end
+from search.storage import StudyFile, run_again
 from search.study_address import Unreachable
 from search.study_database import Rows, StudyDatabase
 from trainables.metrics import METRICS
@@ -46,8 +46,9 @@ def _nothing(*_: Any) -> None:
 class SharedStudy(optuna.storages.InMemoryStorage):
     """As `StudyFile`, for the search of `record` (experiment.json), which says how many trials may begin in all.
 
-    copy: where `close` leaves the study as an SQLite file, for reports. say, ended: see `StudyDatabase`. Raises
-    `InputError` where the study holds trials whose scores cannot be compared with those of this search.
+    copy: where `close` leaves the study as an SQLite file, for reports. say, ask: see `StudyDatabase`. begins:
+    whether the search is to begin trials, which settles of what scores the study is; else it only looks. Raises
+    `InputError` where it is of scores that cannot be compared with those of this search.
     """
 
     def __init__(
@@ -56,24 +57,24 @@ class SharedStudy(optuna.storages.InMemoryStorage):
         record: dict[str, Any],
         copy: Path | None = None,
         say: Callable[[str], None] = _nothing,
-        ended: Callable[[], None] = _nothing,
+        ask: Callable[[str], None] = _nothing,
+        begins: bool = True,
     ):
         super().__init__()
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # it announces every study
         self.owner: str = record["study"]["owner"]
         self._trials: int = record["trials"]
-        self._copy = copy
-        self._together = False
+        self._copy, self._together = copy, False
         self._changed: set[int] = set()
         self._trial_rows: dict[int, int] = {}
         """From identities in memory, which count from 0, to those in the database."""
         self._sent: dict[int, Rows] = {}
         """What the database holds of trials that we train, as far as that is known."""
-        self._database = StudyDatabase(study, say, ended)
+        self._database = StudyDatabase(study, say, ask)
         with self._database.at_the_beginning():
-            self._open(record["name"], METRICS[record["metric"]], scores_of(record))
+            self._open(record["name"], METRICS[record["metric"]], scores_of(record), begins)
 
-    def _open(self, name: str, mode: str, scores: dict[str, Any]) -> None:
+    def _open(self, name: str, mode: str, scores: dict[str, Any], begins: bool) -> None:
         storage = self._database.storage
         directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE]
         with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
@@ -84,9 +85,9 @@ class SharedStudy(optuna.storages.InMemoryStorage):
             self._trial_rows[super().create_new_trial(self._study_id, frozen)] = frozen._trial_id
         with self.alone() as connection:
             there = storage.get_study_user_attrs(self._study_row).get(COMPARED)
-            if any(trial.state != TrialState.WAITING for trial in self._all()):
+            if there is not None or self._all():
                 check_same(there or {}, scores, f"--study {self._database.shown}", name)
-            elif there != scores:
+            elif begins:  # from here on: another search may enqueue and begin trials in the next moment
                 self._database.set_attribute(connection, self._study_row, COMPARED, scores)
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -126,24 +127,22 @@ class SharedStudy(optuna.storages.InMemoryStorage):
         return {"finished": finished, "unfinished": len(others) - finished}
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[Connection]:
-        """A transaction in which no other search begins trials; what they have done is read first. Raises
-        `Unreachable`, and then nothing has happened that was done within."""
-        trials = self._studies[self._study_id].trials
-        before: list[FrozenTrial] | None = None
+    def alone(self, patient: bool = True) -> Iterator[Connection]:
+        """A transaction in which no other search begins trials; what they have done is read first. patient: see
+        `StudyDatabase.lock`. Raises `Unreachable`, and then nothing has happened that was done within, or read."""
+        known = self._studies[self._study_id]
+        before, best = list(known.trials), known.best_trial_id
         changed, rows = set(self._changed), dict(self._trial_rows)
         self._together = True
         try:
             with self._database.transaction() as connection:
-                self._database.lock(connection, self._study_row)
+                self._database.lock(connection, self._study_row, patient)
                 self._read(connection)
-                before, rows = list(trials), dict(self._trial_rows)
                 yield connection
                 sent = self._send(connection)
             self._have_sent(sent)
         except BaseException:
-            if before is not None:
-                trials[:] = before
+            known.trials[:], known.best_trial_id = before, best
             self._changed, self._trial_rows = changed, rows
             self._sent.clear()  # it is not known what has arrived
             self._prev_waiting_trial_number[self._study_id] = 0
@@ -169,7 +168,7 @@ class SharedStudy(optuna.storages.InMemoryStorage):
             time.sleep(0.5)
             self._write(at_once=True)
         if not self._changed and self._copy is not None:
-            with contextlib.suppress(Unreachable), self.alone():
+            with contextlib.suppress(Unreachable), self.alone(patient=False):
                 pass  # how far the others are
         self._database.storage.engine.dispose()
         if self._copy is not None:
@@ -198,6 +197,12 @@ class SharedStudy(optuna.storages.InMemoryStorage):
             super().set_trial_user_attr(trial_id, OWNER, self.owner)
         self._changed.add(trial_id)
         return trial_id
+
+    def reopen(self, trial_id: int) -> None:
+        """A trial of ours that had finished runs again, and its values are taken back."""
+        run_again(self, trial_id)
+        self._sent.pop(trial_id, None)
+        self._change(trial_id)
 
     def set_trial_param(self, trial_id: int, name: str, value_internal: float, distribution: BaseDistribution) -> None:
         super().set_trial_param(trial_id, name, value_internal, distribution)
@@ -280,17 +285,13 @@ class SharedStudy(optuna.storages.InMemoryStorage):
                 self._sent.pop(trial_id, None)
 
 
-def own_seed(owner: str) -> int:
-    """So that searches which share a study, and a seed, do not propose the same."""
-    return zlib.crc32(owner.encode()) % 2**30
-
-
-def left_to_share(study: str, record: dict[str, Any]) -> int:
-    """How many trials there are for this search. Raises `InputError` where there are none, or where the study is one of
-    other scores."""
-    shared = SharedStudy(study, record)
+def left_to_share(study: str, record: dict[str, Any], folder: Path, say: Callable[[str], None] = _nothing) -> int:
+    """How many trials there are for this search, whose results are in `folder`. say: see `StudyDatabase`. Raises
+    `InputError` where there are none, or where the study is one of other scores."""
+    shared = SharedStudy(study, record, say=say, begins=False)
     shared.close()
-    left = int(record["trials"]) - shared.taken
+    ended = (trial.number for trial in shared._all() if trial.state.is_finished() and shared.is_own(trial))
+    left = int(record["trials"]) - shared.taken + sum(not has_reported_end(folder, number) for number in ended)
     if left <= 0 and not shared.own:
         raise InputError(
             f"--study: all {record['trials']} trials of the study {record['name']!r} have been begun by others; for "

@@ -35,23 +35,23 @@ ATTEMPTS = 3
 """Without an answer, after which there is no such service here: the machine is not one of AWS."""
 AGAIN_S = 30.0
 """Trials go on until the machine is gone, and save again after each of these."""
-TITLE = b"ray::CrossValidation"
-"""How Ray names the process of a trial: by the class of its actor."""
+TITLES = b"ray::CrossValidation", b"ray::FoldProcess"
+"""How Ray names the process of a trial, and that of a fold, whose trial may be on another node: by their classes."""
 
 
 def trial_processes(proc: Path = Path("/proc")) -> list[int]:
-    """The process numbers of all trials of ours on this machine, whichever search they belong to."""
+    """The process numbers of all trials of ours and of their folds on this machine, whichever search they are of."""
     found = []
     for folder in proc.iterdir():
         if folder.name.isdecimal():
             with contextlib.suppress(OSError):  # it has just ended
-                if folder.stat().st_uid == os.getuid() and (folder / "cmdline").read_bytes().startswith(TITLE):
+                if folder.stat().st_uid == os.getuid() and (folder / "cmdline").read_bytes().startswith(TITLES):
                     found.append(int(folder.name))
     return sorted(found)
 
 
 def tell_trials(processes: list[int]) -> int:
-    """SIGTERM to each; see `CrossValidation`. Returns how many there were still."""
+    """SIGTERM to each; see `CrossValidation` and `FoldProcess`. Returns how many there were still."""
     told = 0
     for process in processes:
         with contextlib.suppress(ProcessLookupError):

@@ -11,6 +11,7 @@ whole.
 """
 
 import contextlib
+import copy
 import datetime
 import json
 import math
@@ -89,8 +90,8 @@ class StudyFile(optuna.storages.InMemoryStorage):
         return True
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """For what begins trials; nobody else writes to a file."""
+    def alone(self, patient: bool = True) -> Iterator[None]:
+        """For what begins trials; nobody else writes to a file, so that there is nothing to be patient for."""
         with self.together():
             yield
 
@@ -135,6 +136,13 @@ class StudyFile(optuna.storages.InMemoryStorage):
         self._trial_rows[trial_id] = max(self._trial_rows.values(), default=0) + 1
         self._change(trial_id)
         return trial_id
+
+    def reopen(self, trial_id: int) -> None:
+        """A trial that had finished runs again, and its values are taken back."""
+        run_again(self, trial_id)
+        self._change(trial_id)
+        with self._tables.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM trial_values WHERE trial_id = ?", (self._trial_rows[trial_id],))
 
     def set_trial_param(self, trial_id: int, name: str, value_internal: float, distribution: BaseDistribution) -> None:
         super().set_trial_param(trial_id, name, value_internal, distribution)
@@ -183,6 +191,19 @@ class StudyFile(optuna.storages.InMemoryStorage):
                             f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({places})",
                             [(row, *values) for values in rows],
                         )
+
+
+def run_again(memory: optuna.storages.InMemoryStorage, trial_id: int) -> None:
+    """Of a trial that had finished, which Optuna does not let anybody change."""
+    trial = copy.copy(memory.get_trial(trial_id))
+    trial.state, trial.values, trial.datetime_complete = TrialState.RUNNING, None, None
+    memory._set_trial(trial_id, trial)
+    study_id, _ = memory._trial_id_to_study_id_and_number[trial_id]
+    study = memory._studies[study_id]
+    if study.best_trial_id == trial_id:
+        study.best_trial_id = None
+        for other in study.trials:
+            memory._update_cache(other._trial_id, study_id)
 
 
 def rows_of(trial: FrozenTrial) -> dict[str, list[tuple[Any, ...]]]:

@@ -2,9 +2,11 @@
 
 import re
 import uuid
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from datasets import InputError
+from datasets.remote import without_secrets
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 class Unreachable(InputError):
     """The database of a study cannot be reached now."""
 
+
+OF_ITS_OWN = "; each search that shares a study needs a --results, or a --storage, of its own"
+"""Said where a second search finds the results of a first one: with another `--name` it would have another study."""
 
 CONNECTION_S = 5
 """How long to wait for a server to answer."""
@@ -32,9 +37,21 @@ def names_database(text: str) -> bool:
     return _DATABASE.match(text) is not None
 
 
+def public(argument: str) -> str:
+    """An option of a command line, or its value, without what is secret in a URL of whatever kind."""
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    hidden = without_password(value) if names_database(value) else without_secrets(value)
+    return f"{name}{equals}{hidden}"
+
+
 def new_owner() -> str:
     """An identity for a search among those that share a study."""
     return uuid.uuid4().hex
+
+
+def own_seed(owner: str) -> int:
+    """So that searches which share a study, and a seed, do not propose the same."""
+    return zlib.crc32(owner.encode()) % 2**30
 
 
 def address(study: str) -> "sqlalchemy.URL":
@@ -63,6 +80,8 @@ def connecting(url: "sqlalchemy.URL") -> dict[str, Any]:
         return {"pool_pre_ping": True}
     # Milliseconds. Without it, what was sent to a machine that has gone is waited for a quarter of an hour.
     noticing = {"connect_timeout": CONNECTION_S, "tcp_user_timeout": 1000 * CONNECTION_S}
+    # And an answer that never comes, where nothing is sent any more, for ever.
+    noticing |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
     # Nothing is prepared on the server: poolers such as PgBouncer give every transaction another connection.
     return {"pool_pre_ping": True, "connect_args": {**noticing, "prepare_threshold": None}}
 

@@ -24,7 +24,11 @@ ATTRIBUTES = "study_user_attributes"
 PATIENCE_S = 300.0
 """How long a search goes on without its database before it ends."""
 PAUSE_S = 5.0
-"""Between two attempts to reach it."""
+"""Between two attempts to reach it, or to lock the study."""
+LOCK_S = 10.0
+"""How long a search waits for another one that begins a trial, which takes the other a second or less."""
+FROZEN_S = 300.0
+"""After so long without a word the server ends a transaction: a search that was stopped within holds the study."""
 
 Rows = dict[str, dict[Any, tuple[Any, ...]]]
 """All that the database holds of a trial: by table, the rows by what is unique in them."""
@@ -38,13 +42,15 @@ _GONE = (
 
 
 class StudyDatabase:
-    """say: prints a line. ended: called once, when the database has been away for `PATIENCE_S`. Raises `InputError`
-    where it cannot be reached at the beginning."""
+    """say: prints a line. ask: `Ending.ask`, called once, when the database has been away for `PATIENCE_S`. Raises
+    `InputError` where it cannot be reached at the beginning."""
 
-    def __init__(self, study: str, say: Callable[[str], None], ended: Callable[[], None]):
-        self._url, self.shown, self._say, self._ended = address(study), without_password(study), say, ended
+    def __init__(self, study: str, say: Callable[[str], None], ask: Callable[[str], None]):
+        self._url, self.shown, self._say, self._ask = address(study), without_password(study), say, ask
         self._away_since: float | None = None
         self._tried_at = 0.0
+        self._held_at: float | None = None
+        """When it was last found that another search holds the study; None: it does not."""
         self.lost = False
         """Whether the search has been ended because the database was away for too long."""
         with self.at_the_beginning():
@@ -71,6 +77,8 @@ class StudyDatabase:
             with self.storage.engine.begin() as connection:
                 yield connection
         except _GONE as error:
+            if _is_held(error):
+                raise Unreachable(f"--study {self.shown}: another search holds the study and does not go on") from None
             self._tried_at = time.monotonic()
             self._is_away(now, self._reason(error))
             raise Unreachable(f"--study {self.shown}: {self._reason(error)}") from None
@@ -84,14 +92,42 @@ class StudyDatabase:
             self._say(f"The study's database cannot be reached ({why}); trials go on, new ones wait for it")
         elif now - self._away_since > PATIENCE_S and not self.lost:
             self.lost = True
-            self._say(f"The study's database has been away for {now - self._away_since:.0f} s: the search ends")
-            self._ended()
+            self._ask(f"the study's database has been away for {now - self._away_since:.0f} s")
 
     def _reason(self, error: Exception) -> str:
         return reason(error.__cause__ or error, self._url)
 
-    def lock(self, connection: Connection, study_row: int) -> None:
-        """Until the end of the transaction, nobody else who locks it gets further than this."""
+    def lock(self, connection: Connection, study_row: int, patient: bool) -> None:
+        """Until the end of the transaction, nobody else who locks it gets further than this.
+
+        patient: waits until the server has ended what holds it, if need be. Else raises `Unreachable` where another
+        search holds it for longer than `LOCK_S`, and without asking where it did a moment ago."""
+        if not patient and self._held_at is not None and time.monotonic() - self._held_at < PAUSE_S:
+            raise Unreachable(f"--study {self.shown}: another search holds the study")
+        if connection.dialect.name == "postgresql":
+            self._wait(connection, LOCK_S)
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_ms(FROZEN_S)}")
+        try:
+            with connection.begin_nested():  # an error would end the whole transaction
+                self._lock(connection, study_row)
+        except _GONE as error:
+            if not _is_held(error):
+                raise
+            if self._held_at is None:
+                self._say("Another search holds the study and does not go on; trials go on, new ones wait for it")
+            self._held_at = time.monotonic()
+            if not patient:
+                raise
+            self._wait(connection, FROZEN_S)
+            self._lock(connection, study_row)
+        if self._held_at is not None:
+            self._held_at = None
+            self._say("The study is free again")
+
+    def _wait(self, connection: Connection, longest_s: float) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_ms(longest_s)}")
+
+    def _lock(self, connection: Connection, study_row: int) -> None:
         studies = self._tables["studies"]
         # A change that changes nothing locks a row in every database; SELECT FOR UPDATE does in some.
         same = {"study_name": studies.c.study_name}
@@ -129,12 +165,24 @@ class StudyDatabase:
             trial_row, before = int(key[0]), {}
         elif before is None or before["trials"] != {0: state}:
             connection.execute(update(trials).where(trials.c.trial_id == trial_row).values(values))
+        if before is None and not trial.state.is_finished():  # it may have been, and runs again
+            values_of = self._tables["trial_values"]
+            connection.execute(delete(values_of).where(values_of.c.trial_id == trial_row))
         now: Rows = {"trials": {0: state}}
         for name, rows in rows_of(trial).items():
             now[name] = {row[0]: row for row in rows}
             old = None if before is None else before.get(name, {})
             _replace(connection, self._tables[name], trial_row, old, now[name])
         return trial_row, now
+
+
+def _is_held(error: Exception) -> bool:
+    """Whether it is PostgreSQL's for a lock that was not to be had in time."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == "55P03"
+
+
+def _ms(time_s: float) -> int:
+    return round(1000 * time_s)
 
 
 def _replace(

@@ -1,8 +1,8 @@
 """The search itself: Ray Tune's Tuner over the trials that are left to do."""
 
 import logging
-import signal
 import warnings
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -29,8 +29,10 @@ from search.ray_session import Share
 from search.records import write_json
 from search.schedulers import make_scheduler
 from search.searchers import FINISHED, StudySearch, enqueue, sampler
-from search.shared_study import SharedStudy, own_seed
+from search.shared_study import SharedStudy
 from search.storage import StudyFile
+from search.study_address import own_seed
+from search.unanswered import Unanswered
 from trainables.cross_validation import CrossValidation
 from trainables.metrics import METRICS
 
@@ -58,7 +60,7 @@ def search_trials(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
     folder, metric = plan.options.folder, plan.experiment.metric
-    file = _opened(plan, record, console)
+    file = _opened(plan, record, console, ending)
     searcher = StudySearch(
         plan.space,
         study_name=record["name"],
@@ -87,8 +89,8 @@ def search_trials(
     if finished:
         console.print(f"{finished} of {record['trials']} trials have finished before", highlight=False)
     if remaining <= 0:
-        file.close()
-        return True
+        _close(file, folder, record, ending)
+        return not file.pending
 
     protocol = plan.protocol("cuda" if share.gpus else "cpu")
     trainable = tune.with_parameters(
@@ -126,6 +128,7 @@ def search_trials(
             stop=farewell,
             callbacks=[
                 Recorder(folder, elsewhere=mirror is not None),
+                Unanswered(searcher, ending),
                 *([] if mirror is None else [Mirroring(mirror)]),
                 Happenings(folder, ending, finished, begun),
                 Progress(console, metric, record["trials"], finished),
@@ -137,20 +140,17 @@ def search_trials(
     try:
         tuner.fit()
     except Exception:  # what ends this may have ended Ray with it
-        if ending.signal is None:
+        if not ending.asked:
             raise
     finally:
-        file.close()
-        if isinstance(file, SharedStudy):
-            record["study"] |= file.elsewhere()
-            write_json(folder / "experiment.json", record)
+        _close(file, folder, record, ending)
     for rays_own in (folder / "trials").iterdir():  # pickles of the tuner's state, which nobody reads
         if rays_own.is_file():
             rays_own.unlink()
     return file.taken >= record["trials"] and not file.pending
 
 
-def _opened(plan: Plan, record: dict[str, Any], console: Console) -> "StudyFile | SharedStudy":
+def _opened(plan: Plan, record: dict[str, Any], console: Console, ending: Ending) -> "StudyFile | SharedStudy":
     file = plan.options.folder / "study.db"
     if plan.options.study is None:
         return StudyFile(file)
@@ -158,8 +158,17 @@ def _opened(plan: Plan, record: dict[str, Any], console: Console) -> "StudyFile 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    # The end is that of Ctrl-C: running trials stay as they are, for when the search goes on.
-    return SharedStudy(plan.options.study, record, file, say, ended=lambda: signal.raise_signal(signal.SIGINT))
+    return SharedStudy(plan.options.study, record, file, say, ending.ask)
+
+
+def _close(file: "StudyFile | SharedStudy", folder: Path, record: dict[str, Any], ending: Ending) -> None:
+    """And says in the record what others have trained."""
+    file.close()
+    if isinstance(file, SharedStudy):
+        record["study"] |= file.elsewhere()
+        write_json(folder / "experiment.json", record)
+    if file.pending:
+        ending.ask("the study's database is away, and has still to be told of trials that have finished")
 
 
 def _seed(plan: Plan, record: dict[str, Any]) -> int:

@@ -3,10 +3,14 @@
 import math
 from types import SimpleNamespace
 
+from ray.exceptions import RayTaskError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from analysis.results import reports
-from search.callbacks import Recorder, Release, set_aside
+from datasets.remote import NoAnswerError
+from search.callbacks import Mirroring, Recorder, Release, set_aside
+from search.ending import Ending
+from search.unanswered import Unanswered
 
 
 def reported(epoch, *, since):
@@ -98,3 +102,36 @@ def test_rays_memory_of_an_ended_trial_goes():
     kept = SimpleNamespace(last_result={"curve": [1]}, metric_analysis={"auroc": {}}, metric_n_steps={"auroc": {}})
     Release().on_trial_complete(0, [], SimpleNamespace(run_metadata=kept))
     assert vars(kept) == {"last_result": {"done": True}, "metric_analysis": {}, "metric_n_steps": {}}
+
+
+def test_a_trial_that_could_not_be_saved_has_not_failed_and_the_search_ends(tmp_path):
+    class Ended(SimpleNamespace):
+        def get_pickled_error(self):
+            return self.error
+
+    dead = RayTaskError("save", "Traceback", OSError("no space"))
+    unanswered = RayTaskError("save", "Traceback", NoAnswerError("s3://x: no route"))
+    about = {"checkpoint": None, "get_error": lambda: "ValueError: it", "temporary_state": None}
+    trials = [
+        Ended(trial_id=name, error=error, config={"number": number, "published": None, "params": {}}, **about)
+        for number, (name, error) in enumerate({"dead": dead, "unanswered": unanswered}.items())
+    ]
+    failed, news, ending = [], SimpleNamespace(reported=set(), ended=set()), Ending()
+    told = Unanswered(SimpleNamespace(failed=failed.append), ending)
+    callbacks = [
+        Recorder(tmp_path, elsewhere=True),
+        told,
+        Mirroring(SimpleNamespace(reported=news.reported.add, ended=news.ended.add)),
+    ]
+    for trial in trials:
+        assert not ending.asked
+        for callback in callbacks:
+            callback.on_trial_error(0, [], trial)
+    assert failed == ["dead"]
+    assert ending.why == "trials cannot be saved, as the server of --storage does not answer"
+    assert vars(news) == {"reported": {0}, "ended": {0}}
+    assert [len(reports(tmp_path / "trials" / f"{n:04d}" / "reports.jsonl")) for n in range(2)] == [1, 0]
+    again = Unanswered(SimpleNamespace(), ending := Ending())
+    for trial, asked in zip(trials, (False, True), strict=True):
+        again.on_trial_recover(0, [], trial)
+        assert ending.asked == asked, "the first time, before Ray begins the trial again and again"

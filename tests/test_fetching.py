@@ -1,6 +1,7 @@
 """Images in a bucket or an archive: fetched once per node, found by every node in its own store."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -151,6 +152,52 @@ def test_a_killed_download_goes_on_where_it_was(films, empty_store, fetches):
     assert not [path for path in (empty_store / "data").iterdir() if path.suffix != ".part"]
     assert len(datasets.load_all("images", Request(root=url_of(films)))) == 6
     assert len(fetches) == 2
+
+
+def test_an_old_part_of_a_download_does_not_go_to_make_room_for_the_rest(films, empty_store, monkeypatch, fetches):
+    remote = url_of(films)
+    fetch = RemoteFolder.fetch
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteFolder, "fetch", lambda self, names, folder: fetch(self, names[:4], folder))
+        with pytest.raises(InputError, match="has changed while it was fetched"):
+            source_of(remote)
+    (part,) = (empty_store / "data").iterdir()
+    os.utime(part, (0, 0))
+    needed = sum(file.stat().st_size for file in films.rglob("*.png"))
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", str(1.1 * needed / 1e9))
+    other = empty_store / "archives" / "large"
+    other.mkdir(parents=True)
+    (other / "film.png").write_bytes(bytes(needed // 2))
+    os.utime(other, (1, 1))
+    assert len(datasets.load_all("images", Request(root=remote))) == 6
+    assert len(fetches) == 6, "four and two"
+    assert not other.exists()
+
+
+def test_what_goes_while_the_rest_is_fetched_does_not_count_as_there(films, empty_store, monkeypatch):
+    fetch = RemoteFolder.fetch
+
+    def and_clear(self, names, folder):
+        fetch(self, names, folder)
+        for file in folder.rglob("*.png"):
+            if file.relative_to(folder).as_posix() not in names:
+                file.unlink()
+
+    monkeypatch.setattr("datasets.fetching.TOGETHER", 3)
+    monkeypatch.setattr(RemoteFolder, "fetch", and_clear)
+    with pytest.raises(InputError, match="call again"):
+        source_of(url_of(films))
+    monkeypatch.setattr(RemoteFolder, "fetch", fetch)
+    assert len(list(source_of(url_of(films)).folder.rglob("*.png"))) == 6
+
+
+def test_a_full_disk_of_this_machine_is_not_blamed_on_the_server(films, empty_store, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(InputError, match=r"cannot be fetched into .*: No space left on device; set IMAGE_SEARCH_STORE"):
+        source_of(url_of(films))
 
 
 def test_data_without_room_is_refused_and_leaves_nothing(films, empty_store, monkeypatch):

@@ -1,7 +1,7 @@
 """What is done when something is about to be lost, or has been: without Ray's processes, in a second."""
 
+import io
 import json
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ import search.ending
 import search.farewell
 from analysis import write_report
 from analysis.happenings import happenings
+from analysis.results import last_checkpoint
 from search.ending import Ending
 from search.farewell import Farewell, Room
 from search.happenings import Happenings
@@ -66,6 +67,27 @@ def test_a_trial_that_is_told_saves_in_the_middle_of_an_epoch_and_goes_on_to_the
         assert told(last) == told(expected)
 
 
+def test_the_last_checkpoint_in_between_is_the_last_by_name_whatever_the_clocks_say(
+    local,  # noqa: F811
+    monkeypatch,
+    tmp_path,
+):
+    clock = iter([9_000, 5_000, 4_000, 3_000])
+    monkeypatch.setattr("trainables.cross_validation.time.time_ns", lambda: next(clock))
+    trial, on_another_node = local(configuration()), local(configuration())
+    names = []
+    for one in (trial, trial, on_another_node, on_another_node):
+        if one is on_another_node and len(names) == 2:
+            one.load_checkpoint(str(tmp_path / names[-1]))
+        one._told_to_save = True
+        one.train()
+        (tmp_path / (name := one._checkpoint_name())).mkdir()
+        one.save_checkpoint(str(tmp_path / name))
+        names.append(name)
+    assert names == [f"checkpoint_000000_{n:06d}_{at}" for n, at in ((1, 9000), (2, 5000), (3, 4000), (4, 3000))]
+    assert last_checkpoint(tmp_path) == tmp_path / names[-1]
+
+
 def test_a_trial_that_is_told_between_two_steps_saves_before_it_trains(local, told_by_sigterm):  # noqa: F811
     told_by_sigterm(trial := local(configuration()))
     trial.train()
@@ -93,7 +115,9 @@ def test_a_signal_that_is_ignored_stays_so(monkeypatch):
     try:
         with (ending := Ending()).caught():
             signal.raise_signal(signal.SIGINT)
-        assert ending.signal is None
+            assert not ending.asked
+            ending.ask("the study's database is away")  # by whatever means, it is heard
+        assert (ending.asked, ending.signal) == (True, None)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -110,7 +134,7 @@ def test_a_search_that_is_asked_to_end_waits_until_all_trials_have_saved_but_not
         search.farewell, "tell_to_save", lambda trials: asked.append([t.config["number"] for t in trials])
     )
     trials = [a_trial(0), a_trial(1), a_trial(2, Trial.PENDING), a_trial(3, Trial.TERMINATED)]
-    console = Console(file=(said := open(os.devnull, "w")))  # noqa: PTH123, SIM115
+    console = Console(file=(said := io.StringIO()))
     for longest_s, ends in ((60.0, False), (0.0, True)):
         monkeypatch.setattr(search.farewell, "LONGEST_S", longest_s)
         ending = Ending()
@@ -118,7 +142,7 @@ def test_a_search_that_is_asked_to_end_waits_until_all_trials_have_saved_but_not
         farewell.on_step_begin(0, trials)
         farewell.on_step_end(0, trials)
         assert (asked, farewell.stop_all()) == ([], False)
-        ending.signal = signal.SIGTERM
+        ending.ask("the study's database is away")
         farewell.on_step_begin(1, trials)
         farewell.on_trial_save(1, trials, trials[0])
         time.sleep(0.001)
@@ -130,7 +154,8 @@ def test_a_search_that_is_asked_to_end_waits_until_all_trials_have_saved_but_not
         assert farewell.stop_all()
         assert asked[:2] == [[0, 1], [0, 1]], "told, and told again so that nobody trains on while the search ends"
         asked.clear()
-    said.close()
+    line = "The study's database is away: 2 running trials save, then the search ends; Ctrl-C ends it at once"
+    assert said.getvalue().splitlines() == [line] * 2
 
 
 class Proposing(Searcher):
@@ -146,7 +171,7 @@ class Proposing(Searcher):
 @pytest.mark.parametrize(("follows", "then"), [(True, [True, True, True, False]), (False, [True, False, False, False])])
 def test_nodes_that_come_are_used_unless_the_number_of_trials_was_asked_for(follows, then, monkeypatch):
     resources = {"CPU": 4.0, "GPU": 1.0}
-    monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": resources}])
     monkeypatch.setattr(search.farewell, "ROOM_EVERY_S", -1.0)
     ending = Ending()
     room = Room(Proposing("accuracy", "max"), Share(cpus=2, gpus=0.5, side_by_side=2), ending, follows=follows)
@@ -156,7 +181,7 @@ def test_nodes_that_come_are_used_unless_the_number_of_trials_was_asked_for(foll
     assert [bool(room.suggest(str(number))) for number in range(3, 7)] == then
     resources |= {"CPU": 0.0, "GPU": 0.0}
     assert room.suggest("7") is None, "what nodes have left behind is trained before anything new"
-    ending.signal = signal.SIGINT
+    ending.ask("SIGINT")
     assert room.suggest("8") == Searcher.FINISHED
 
 
@@ -194,7 +219,7 @@ def test_the_report_says_what_was_lost_and_from_where_it_went_on(tmp_path, monke
     second.setup()
     second.on_trial_result(0, [], a_trial(2), {"number": 2, "epoch": 1, "curve": [{"epoch": 1.0}]})
     second.on_trial_error(0, [], a_trial(2))
-    ending.signal = signal.SIGTERM
+    ending.ask("SIGTERM")
     second.on_experiment_end([])
 
     told = happenings(folder)
@@ -214,7 +239,7 @@ def test_the_report_says_what_was_lost_and_from_where_it_went_on(tmp_path, monke
     ]
     assert [session["words"].partition(";")[0].partition(",")[0] for session in told["sessions"]] == [
         "It was lost with its driver",
-        "It was asked to end by SIGTERM",
+        "It was asked to end (SIGTERM)",
     ]
     assert (told["processes_lost"], told["nodes_lost"], told["nodes_joined"], told["went_on"]) == (2, 1, 1, [2, 3])
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from datasets import InputError
 from datasets.remote import NoAnswerError, RemoteFolder
 from search import mirror as mirroring
 from search import owner as owning
+from search.ending import Ending
 from search.mirror import Mirror, News, Unsent
 from search.owner import Owner, alone_at
 from search.storage import StudyFile
@@ -106,13 +107,13 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 def hooked(monkeypatch: pytest.MonkeyPatch, hook: Callable[[str], None]) -> None:
     """`hook` is called with the name of every file before it is written there."""
-    write = RemoteFolder.write
+    write = RemoteFolder._write
 
-    def wrapped(self: RemoteFolder, name: str, content: bytes) -> None:
+    def wrapped(self: RemoteFolder, name: str, blocks: Iterable[bytes]) -> None:
         hook(name)
-        write(self, name, content)
+        write(self, name, blocks)
 
-    monkeypatch.setattr(RemoteFolder, "write", wrapped)
+    monkeypatch.setattr(RemoteFolder, "_write", wrapped)
 
 
 def test_a_trial_that_is_reported_there_is_known_to_the_study_there(remote, here, there, monkeypatch):
@@ -182,6 +183,76 @@ def test_a_server_that_does_not_answer_is_said_once_and_asked_again(remote, here
     mirror.stop()
     assert said == ["note: the network is away; the search goes on, and tries again", f"note: {remote} answers again"]
     assert reports(there / "trials/0000/reports.jsonl") == [{"number": 0, "epoch": 1}]
+
+
+def test_whatever_fails_is_tried_again(remote, here, there, monkeypatch):
+    monkeypatch.setattr(mirroring, "LOOKED_EVERY_S", 0.01)
+    said: list[str] = []
+    mirror = mirror_of(remote, here, said)
+    mirror.begin(begun=set(), finished=set())
+    failures = iter([RuntimeError("of a package")])
+
+    def fails_once(name: str) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+
+    hooked(monkeypatch, fails_once)
+    report(here, 0, epoch=1)
+    mirror.reported(0)
+    until((there / "trials/0000/reports.jsonl").exists)
+    mirror.stop()
+    assert said[0] == "note: of a package; the search goes on, and tries again"
+
+
+def test_before_the_report_the_last_predictions_are_here(remote, here, there, monkeypatch):
+    """The thread has not come to them yet."""
+    monkeypatch.setattr(mirroring, "LOOKED_EVERY_S", 1000.0)
+    mirror = mirror_of(remote, here)
+    mirror.begin(begun=set(), finished=set())
+    checkpoint(there, 0, epoch=9, finished=True)
+    report(here, 0, epoch=9)
+    mirror.reported(0)
+    mirror.saved(0, "checkpoint_000009")
+    mirror.ended(0)
+    mirror.catch_up()
+    assert last_checkpoint(trial_folder(here, 0)) == here / "trials/0000/checkpoint_000009"
+    (here / "report.html").write_text("with it")
+    mirror.finish()
+    assert (there / "report.html").exists()
+
+
+def test_it_keeps_up_with_a_server_that_is_far(remote, here, there, monkeypatch):
+    """30 ms for each call; 20 trials are saved within a second, each of them for the third time."""
+    mirror = mirror_of(remote, here)
+    monkeypatch.setattr(mirroring, "LOOKED_EVERY_S", 0.05)
+    mirror.begin(begun=set(), finished=set())
+    for number in range(20):
+        for epoch in (1, 3, 9):
+            checkpoint(there, number, epoch)
+            report(here, number, epoch)
+        mirror._checkpoints.kept[number] = ["checkpoint_000001", "checkpoint_000003"]
+    for name in ("_write", "read", "fetch", "files", "remove"):
+        monkeypatch.setattr(RemoteFolder, name, _far(getattr(RemoteFolder, name)))
+    began = time.monotonic()
+    for number in range(20):
+        mirror.reported(number)
+        mirror.saved(number, "checkpoint_000009")
+        time.sleep(0.02)
+    until(lambda: all((trial_folder(here, n) / "checkpoint_000009/checkpoint.json").exists() for n in range(20)))
+    took = time.monotonic() - began
+    mirror.stop()
+    assert took < 2.5, "one after the other it would be 3.6 s, and pauses three times as long"
+    assert {path.name for path in there.glob("trials/*/checkpoint_*") if any(path.iterdir())} == {
+        *("checkpoint_000003", "checkpoint_000009")
+    }
+
+
+def _far(call: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*given: Any) -> Any:
+        time.sleep(0.03)
+        return call(*given)
+
+    return called
 
 
 def test_it_is_an_error_to_end_without_the_results_there(remote, here, monkeypatch):
@@ -329,6 +400,55 @@ def test_where_nobody_went_on_meanwhile_what_is_here_is_kept(remote, here, there
     assert last_checkpoint(trial_folder(here, 0)) == here / "trials/0000/checkpoint_000003"
 
 
+def test_a_copy_that_was_made_in_the_middle_takes_nothing_back(remote, here, there):
+    """As a restored disk: the sessions are the same, and what is there is later."""
+    at_url(there)
+    for epoch in (1, 3, 9):
+        report(there, 0, epoch)
+        report(there, 7, epoch)  # which has begun since
+    report(here, 0, epoch=1)
+    report(here, 1, epoch=1)
+    report(here, 1, epoch=3)  # which has not come there
+    report(there, 1, epoch=1)
+    checkpoint(there, 0, epoch=9, finished=True)
+    ours = checkpoint(here, 1, epoch=3)
+    for folder, begun in ((here, 2), (there, 8)):
+        file, study = study_of(folder)
+        for _ in range(begun):
+            study.ask()
+        file.close()
+    merge(remote, here)
+    told = {n: [told["epoch"] for told in reports(trial_folder(here, n) / "reports.jsonl")] for n in (0, 1, 7)}
+    assert told == {0: [1, 3, 9], 1: [1, 3], 7: [1, 3, 9]}
+    assert len(trials_at(here)) == 8
+    assert last_checkpoint(trial_folder(here, 1)) == ours
+    mirror = mirror_of(remote, here)
+    mirror.begin(begun={0, 1, 7}, finished={0})
+    mirror.stop()
+    assert [len(reports(trial_folder(there, n) / "reports.jsonl")) for n in (0, 1, 7)] == [3, 2, 3]
+    assert last_checkpoint(trial_folder(there, 0)) is not None
+
+
+def test_what_has_gone_on_apart_is_not_mixed(remote, here, there):
+    at_url(there)
+    write_record(here, sessions=2)
+    report(there, 0, epoch=1)
+    with pytest.raises(InputError, match=r"has gone on without file:///.*, where trials/0000/reports.jsonl says more"):
+        merge(remote, here)
+
+
+def test_trials_of_another_course_are_set_aside(remote, here, there):
+    at_url(there, sessions=2)
+    for number in (0, 1):
+        report(here, number, epoch=9)
+    report(there, 0, epoch=1)
+    checkpoint(here, 1, epoch=9)
+    merge(remote, here)
+    assert [told["epoch"] for told in reports(here / "trials/0000/reports.jsonl")] == [1]
+    assert not trial_folder(here, 1).exists()
+    assert [told["epoch"] for told in reports(here / "trials/lost-0001/reports.jsonl")] == [9]
+
+
 def test_where_another_machine_went_on_what_is_there_is_right(remote, here, there):
     at_url(there, sessions=2)
     report(there, 0, epoch=1)
@@ -355,7 +475,7 @@ def test_what_is_there_is_not_written_over(remote, here, there):
     at_url(there)
     with (
         pytest.raises(InputError, match="there is an experiment: go on with --resume"),
-        mirrored(remote, here, resume=False, say=print),
+        mirrored(remote, here, resume=False, say=print, ending=Ending()),
     ):
         pass
     assert not (there / "owner.json").exists()
@@ -385,24 +505,88 @@ def test_an_owner_that_is_silent_for_long_is_taken_for_dead(remote, there):
         with pytest.raises(InputError, match="has gone on with this search"):
             first.check()  # it was asleep
         with pytest.raises(InputError, match="has gone on with this search"):
-            first.check_known()
+            first.check_lately()
     assert not (there / "owner.json").exists()
 
 
 def test_the_owner_that_has_lost_its_place_is_interrupted_and_sends_nothing_more(remote, here, there, monkeypatch):
     monkeypatch.setattr(owning, "BEAT_S", 0.01)
-    interrupted: list[bool] = []
-    owner = Owner(remote, interrupt=lambda: interrupted.append(True))
+    owner = Owner(remote, (ending := Ending()).ask)
     owner.claim()
     mirror = Mirror(remote, here, owner, print)
     mirror.begin(begun=set(), finished=set())
     elsewhere(there)
     owner.keep()  # returns
-    assert interrupted == [True]
+    assert ending.why == "far-away has gone on with it"
     (here / "report.html").write_text("ours")
     with pytest.raises(Unsent, match="far-away has gone on with this search"):
         mirror.finish()
     assert not (there / "report.html").exists()
+
+
+def test_an_owner_that_was_away_looks_before_it_sends(remote, here, there, monkeypatch):
+    """Between two signs of life, as the network or this machine was asleep."""
+    monkeypatch.setattr(mirroring, "LOOKED_EVERY_S", 0.01)
+    owner, said = Owner(remote), []
+    owner.claim()
+    mirror = Mirror(remote, here, owner, said.append)
+    mirror.begin(begun=set(), finished=set())
+    elsewhere(there)
+    report(there, 0, epoch=9)  # by the new owner
+    now = time.time()
+    monkeypatch.setattr(owning.time, "time", lambda: now + owning.SURE_S + 1)
+    report(here, 0, epoch=1)
+    mirror.reported(0)
+    until(lambda: bool(said))
+    mirror.stop()
+    assert "far-away has gone on with this search; since then nothing is sent" in said[0]
+    assert [told["epoch"] for told in reports(there / "trials/0000/reports.jsonl")] == [9]
+
+
+@pytest.mark.parametrize("found", ["no answer", "nobody"])
+def test_an_owner_that_cannot_see_itself_there_sends_nothing(remote, there, monkeypatch, found):
+    """Where nobody is, another one has taken the place meanwhile, and is through."""
+    owner = Owner(remote)
+    owner.claim()
+    if found == "nobody":
+        (there / "owner.json").unlink()
+    else:
+        monkeypatch.setattr(RemoteFolder, "read", lambda self, name: (_ for _ in ()).throw(NoAnswerError("no answer")))
+    with pytest.raises(InputError, match="no answer" if found == "no answer" else "another machine has gone on"):
+        owner.check_lately()
+
+
+@pytest.mark.parametrize("when", ["lately", "long ago"])
+def test_the_server_is_asked_for_the_owner_only_where_it_was_not_lately(remote, monkeypatch, when):
+    owner = Owner(remote)
+    owner.claim()
+    owner.check()
+    asked: list[str] = []
+    read = RemoteFolder.read
+    monkeypatch.setattr(RemoteFolder, "read", lambda self, name: asked.append(name) or read(self, name))
+    if when == "long ago":
+        owner._looked_s -= owning.SURE_S
+    owner.check_lately()
+    assert len(asked) == (when == "long ago")
+
+
+def test_no_error_ends_the_signs_of_life(remote, there, monkeypatch):
+    monkeypatch.setattr(owning, "BEAT_S", 0.01)
+    owner = Owner(remote)
+    owner.claim()
+    failures = iter([KeyError("of a package for fsspec")] * 2)
+    read = RemoteFolder.read
+
+    def fails(self: RemoteFolder, name: str) -> bytes:
+        if (error := next(failures, None)) is not None:
+            raise error
+        owner.end()
+        return read(self, name)
+
+    monkeypatch.setattr(RemoteFolder, "read", fails)
+    before = (there / "owner.json").stat().st_mtime_ns
+    owner.keep()
+    assert (there / "owner.json").stat().st_mtime_ns > before
 
 
 def test_a_dead_process_of_this_machine_is_not_waited_for(remote):

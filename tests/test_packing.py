@@ -139,6 +139,13 @@ def test_a_trials_footprint_is_what_it_reserved_its_context_and_its_kernels(monk
     assert found.fitting == 10
 
 
+def test_images_are_measured_from_the_store_of_the_node_that_measures(monkeypatch):
+    dataset, of_the_driver = small_dataset(24), object()
+    monkeypatch.setattr(packing, "on_this_node", {of_the_driver: dataset}.__getitem__)
+    fake_gpu(monkeypatch, reserved=6 * GB)
+    assert footprint(small_config(), of_the_driver, small_folds(dataset, 2), small_protocol()).peak_bytes > 6 * GB
+
+
 def test_memory_of_others_is_no_room(monkeypatch):
     dataset = small_dataset(24)
     arguments = (small_config(), dataset, small_folds(dataset, 2), small_protocol())
@@ -222,7 +229,7 @@ def test_nothing_is_measured_unless_it_was_asked_for_and_there_is_a_gpu(monkeypa
     ],
 )
 def test_a_packed_trials_share(resources, per_gpu, expected):
-    assert share_of(Options(task="digits", gpus_per_trial="auto"), resources, per_gpu) == expected
+    assert share_of(Options(task="digits", gpus_per_trial="auto"), [resources], per_gpu) == expected
 
 
 def test_the_option_takes_a_number_or_auto():

@@ -1,5 +1,6 @@
 """What a trial takes of a machine, and how Ray is reached."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -7,21 +8,25 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import psutil
 import pytest
 from ray._private.runtime_env.packaging import create_package
+from rich.console import Console
 
 from datasets import InputError
 from datasets.remote import RemoteFolder
+from search import experiment
+from search.ending import Ending
 from search.nodes import missing
 from search.options import Options
-from search.ray_session import ROOMS, ROOT, Share, check_listening, excludes, share_of
+from search.ray_session import ROOMS, ROOT, Share, check_listening, excludes, share_of, waits
 
 
-def share(resources: dict[str, float], **options: object) -> Share:
-    return share_of(Options(task="digits", **options), resources)
+def share(*nodes: dict[str, float], **options: object) -> Share:
+    return share_of(Options(task="digits", **options), nodes)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,43 @@ def share(resources: dict[str, float], **options: object) -> Share:
 )
 def test_a_trial_takes_its_part_of_what_there_is(resources, options, expected):
     assert share(resources, **options) == expected
+
+
+MACHINE, HEAD = {"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0}
+LARGE = {"CPU": 48.0, "GPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "expected"),
+    [
+        ((MACHINE, MACHINE), {}, Share(4, 1.0, 8)),
+        ((HEAD, MACHINE), {}, Share(4, 1.0, 4)),  # not 8: the CPUs of a node without a GPU are of no use to it
+        ((HEAD, HEAD, HEAD), {"cpus_per_trial": 12}, Share(12, 0.0, 3)),  # and not 4 of them
+        ((MACHINE, {"CPU": 6.0, "GPU": 2.0}), {}, Share(3, 1.0, 6)),
+        ((LARGE, LARGE), {"spread_folds": True}, Share(16, 1.0, 1, folds=5)),  # not 19: that were two on each
+        ((HEAD, LARGE, LARGE), {"spread_folds": True}, Share(16, 1.0, 1, folds=5)),
+        (({"CPU": 1.0}, {"CPU": 10.0}), {"spread_folds": True}, Share(2, 0.0, 1, folds=5)),
+        ((HEAD, HEAD), {"cpus_per_trial": 24}, Share(24, 0.0, 1)),  # a larger node may come
+    ],
+)
+def test_what_is_kept_for_a_trial_fits_on_the_nodes_of_a_cluster(nodes, options, expected):
+    assert share_of(Options(task="digits", address="auto", **options), nodes, folds=5) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "says"),
+    [
+        ((MACHINE,), {}, None),
+        ((), {}, "a trial takes 1 CPUs on one node, and there are 0 CPUs and 0 GPUs on 0 nodes"),
+        ((HEAD,), {"gpus_per_trial": 1.0}, "takes 1 CPUs and 1 GPUs on one node, and there are 16 CPUs and 0 GPUs"),
+        ((HEAD, HEAD), {"cpus_per_trial": 24}, "a trial takes 24 CPUs on one node, and there are 32 CPUs"),
+        ((MACHINE,), {"spread_folds": True}, "each of its 5 folds 1 CPUs and 1 GPUs on one node, and there are 16"),
+    ],
+)
+def test_for_what_a_cluster_has_to_grow_is_said_in_one_line(nodes, options, says):
+    taken = share_of(Options(task="digits", address="auto", **options), nodes, folds=5)
+    told = waits(taken, nodes)
+    assert told == says or (told.startswith("waiting for the cluster to grow: ") and says in told)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +173,31 @@ def test_results_that_are_not_there_are_waited_for_a_moment_and_told(tmp_path, m
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"task": "images", "table": Path("/films/labels.csv")}, [Path("/films/labels.csv")]),
+        ({"task": "images", "table": Path("labels.csv"), "data": Path("/films")}, [Path("/films")]),
+        ({"task": "digits"}, []),
+    ],
+)
+def test_every_node_is_asked_for_what_images_are_found_by(options, expected, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def ask(results: Path | None, files: list[Path]) -> None:
+        raise Asked(files)
+
+    for name in ("set_environment", "leave_on_sigterm"):
+        monkeypatch.setattr(experiment, name, lambda *_: None)
+    monkeypatch.setattr(experiment, "ray_session", lambda *_: contextlib.nullcontext({}))
+    monkeypatch.setattr(experiment, "check_nodes", ask)
+    plan = SimpleNamespace(options=Options(address="auto", **options), weights="none")
+    with pytest.raises(Asked) as asked, experiment._begun(plan, (), Ending(), Console(), None):
+        pass
+    assert asked.value.args == (expected,)
+
+
 def test_ray_on_this_machine_listens_on_loopback_only(ray_on_loopback):
     listening = [
         connection.laddr.ip
@@ -142,11 +209,21 @@ def test_ray_on_this_machine_listens_on_loopback_only(ray_on_loopback):
     assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
-def test_rays_token_is_for_its_owner_only(tmp_path):
-    start = "from search.ray_session import *; set_environment(None)\nwith ray_session(None): pass"
+def test_rays_token_is_for_its_owner_only_and_what_it_tells_of_a_driver_has_no_secrets(tmp_path):
+    start = "from search.ray_session import *; set_environment(None)\n"
+    start += "with ray_session(None): import ray; print(ray._private.state.state.job_table()[0]['Entrypoint'])"
+    secrets = ["--storage", "s3://key:hidden@bucket/x", "--study=postgresql://me:hidden@host/x", "--trials", "3"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    subprocess.run([sys.executable, "-c", start], cwd=ROOT, env=environment | {"HOME": str(tmp_path)}, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", start, *secrets],
+        cwd=ROOT,
+        env=environment | {"HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert stat.S_IMODE((tmp_path / ".ray" / "auth_token").stat().st_mode) == 0o600
+    assert done.stdout.strip().endswith("--storage s3://bucket/x --study=postgresql://me@host/x --trials 3")
 
 
 def test_trials_take_the_processes_that_ray_has_started_with_itself(ray_on_loopback):

@@ -1,5 +1,6 @@
 """A refit by several workers: what each takes, what they save, and that losing one changes nothing."""
 
+import contextlib
 import functools
 import json
 import os
@@ -102,6 +103,31 @@ def test_more_workers_than_fit_are_refused_here_and_waited_for_on_a_cluster(monk
     said: list[str] = []
     assert _share(3, None, "auto", said.append) == {"CPU": 1, "GPU": 1}
     assert "waiting for the cluster to grow" in said[0]
+
+
+@pytest.mark.parametrize("nodes", [[], [{"CPU": 2.0}]])
+def test_whether_to_wait_for_gpus_is_asked_where_there_are_none_and_too_few_cpus(nodes, monkeypatch):
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    with pytest.raises(InputError, match=r"4: the cluster has \d CPUs and 0 GPUs now; give --gpus-per-worker"):
+        _share(4, None, "auto", pytest.fail)
+    said: list[str] = []
+    assert [_share(4, gpus, "auto", said.append)["GPU"] for gpus in (0, 1)] == [0, 1]
+    assert len(said) == 2
+
+
+def test_checkpoints_are_kept_where_the_command_was_given_wherever_ray_puts_its_processes(tmp_path, monkeypatch):
+    keepers: list[Keeper] = []
+    monkeypatch.setattr("search.refit_workers._train", lambda _, folder, *__, **___: keepers.append(Keeper(folder)))
+    monkeypatch.setattr("search.refit_workers._share", lambda *_: {})
+    monkeypatch.setattr("search.refit_workers.ray_session", lambda *_: contextlib.nullcontext())
+    monkeypatch.chdir(tmp_path)
+    folder = Path("results/x/refit/training")
+    folder.mkdir(parents=True)
+    trained_by_workers(None, folder, pytest.fail, 0.0, workers=2, gpus_per_worker=0, address="auto")
+    (elsewhere := tmp_path / "working_dir").mkdir()
+    monkeypatch.chdir(elsewhere)
+    keepers[0].keep(1, files(1))
+    assert [path.name for path in (tmp_path / folder).iterdir()] == ["checkpoint_000001"]
 
 
 @pytest.mark.parametrize(

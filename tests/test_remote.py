@@ -124,3 +124,55 @@ def test_a_server_that_does_not_answer_is_asked_again_until_patience_ends(monkey
     assert pauses == [1.0, 2.0]
     with pytest.raises(NoAnswerError, match="never"):
         patiently(lambda: (_ for _ in ()).throw(NoAnswerError("never")), seconds=0)
+
+
+class PackagesError(Exception):
+    """As azure.core.exceptions and aiohttp.ClientError, which are no `OSError`."""
+
+
+def test_errors_of_packages_for_fsspec_are_those_of_a_server(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def fails(*_: object, **__: object) -> None:
+        raise PackagesError("no route\nand so on")
+
+    folder = RemoteFolder("memory://of-a-package")
+    folder.write("file", b"x")
+    monkeypatch.setattr(MemoryFileSystem, "_open", fails)
+    with pytest.raises(NoAnswerError, match=r"^memory://of-a-package: no route; check the URL"):
+        folder.read("file")
+    with pytest.raises(NoAnswerError, match="no route"):
+        folder.write("file", b"y")
+
+
+def test_a_file_is_sent_in_blocks(remote, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.remote.BLOCK_BYTES", 1000)
+    content = bytes(range(250)) * 30
+    (tmp_path / "large").write_bytes(content)
+    sent: list[int] = []
+    write = RemoteFolder._write
+
+    def noted(self, name, blocks):
+        write(self, name, (sent.append(len(block)) or block for block in blocks))
+
+    monkeypatch.setattr(RemoteFolder, "_write", noted)
+    remote.send(["large"], tmp_path)
+    assert sent == [1000] * 7 + [500]
+    assert remote.read("large") == content
+    with pytest.raises(FileNotFoundError):
+        remote.send(["none"], tmp_path)
+    assert remote.files() == {"large": len(content)}
+
+
+def test_google_is_not_waited_for_longer_than_others():
+    from pyarrow import fs
+
+    from datasets.remote import _with_options
+
+    for url in ("gs://anonymous@b/x", "gcs://anonymous@b/x?scheme=http"):
+        asked = _with_options(url)
+        assert asked == f"{url}{'&' if '?' in url else '?'}retry_limit_seconds=30"
+        limited, path = fs.FileSystem.from_uri(asked)
+        assert path == "b/x"
+        assert limited != fs.FileSystem.from_uri(url)[0], "the option is one that it knows"
+    assert _with_options("gs://b/x?retry_limit_seconds=5") == "gs://b/x?retry_limit_seconds=5"

@@ -128,8 +128,11 @@ def test_how_a_trial_ends_is_told_to_the_study(tmp_path):
     ):
         search.suggest(str(i))
         search.on_trial_complete(str(i), result, error=error)
+    search.suggest("stays")
+    search.on_trial_complete("stays", error=True)
+    search.failed("4")  # and not the other one, whose server did not answer
     complete, pruned, fail = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
-    assert states(search) == [complete, pruned, fail, fail, fail, TrialState.RUNNING]
+    assert states(search) == [complete, pruned, fail, fail, fail, TrialState.RUNNING, TrialState.RUNNING]
     assert search.study.trials[1].value == 0.8
     assert search.study.trials[0].intermediate_values == {3: 0.8}
 
@@ -198,3 +201,26 @@ def test_an_end_that_was_reported_but_not_told_is_told(tmp_path):
     running = TrialState.RUNNING
     assert states(after) == [TrialState.COMPLETE, TrialState.PRUNED, running, running, TrialState.FAIL]
     assert [after.suggest(name)["number"] for name in ("a", "b")] == [2, 3]
+
+
+def test_an_end_that_only_the_study_knows_has_not_been(tmp_path):
+    """Its last report went with the machine; the checkpoint before is there."""
+    before = study_search(tmp_path)
+    for i in range(4):
+        before.suggest(str(i))
+    for i, (score, finished) in enumerate([(0.7, True), (0.9, True), (0.8, False)]):
+        before.on_trial_complete(str(i), report(score, finished=finished))
+    past = {0: [report(done=True)], 1: [report(0.6, epoch=1, done=False)], 2: [], 3: [report(epoch=1, done=False)]}
+    after = study_search(tmp_path, checkpoint_of=lambda number: tmp_path / "c" if number == 1 else None)
+    after.settle(past)
+    complete, running = TrialState.COMPLETE, TrialState.RUNNING
+    assert states(after) == [complete, running, running, running]
+    assert after.study.best_trial.number == 0
+    seen = optuna.load_study(study_name="test", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [(trial.state, trial.value) for trial in seen.trials] == [(complete, 0.7), *[(running, None)] * 3]
+    again = {name: after.suggest(name) for name in "abc"}
+    assert [proposal["number"] for proposal in again.values()] == [1, 2, 3]
+    assert [proposal["continue_from"] for proposal in again.values()] == [str(tmp_path / "c"), None, None]
+    after.on_trial_complete("a", report(0.95, epoch=4))
+    seen = optuna.load_study(study_name="test", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert (seen.best_trial.number, seen.best_value) == (1, 0.95)

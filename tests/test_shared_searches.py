@@ -111,7 +111,7 @@ def test_two_searches_share_a_study_and_the_one_that_was_killed_goes_on(server, 
     assert experiment["command"].count(url.replace(f":{QUOTED_PASSWORD}@", "@")) == 1
     check_no_password(tmp_path)
     with pytest.raises(InputError, match="have been begun by others"):
-        left_to_share(url, experiment | {"study": {"owner": "another"}})
+        left_to_share(url, experiment | {"study": {"owner": "another"}}, tmp_path)
     refused = subprocess.run(
         command(tmp_path / "three", url, "--seed", "1"), cwd=ROOT, capture_output=True, text=True, timeout=120
     )

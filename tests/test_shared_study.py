@@ -8,17 +8,26 @@ import pickle
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
+import search.shared_study
 import search.study_database
+import search.tuning
 from analysis import summary, write_report
+from analysis.results import reports
 from datasets import InputError
+from search.ending import Ending
+from search.ray_session import Share
+from search.records import alone_in, check_name
 from search.searchers import StudySearch, enqueue, sampler
-from search.shared_study import SharedStudy, own_seed
-from search.study_address import check_reachable, without_password
+from search.shared_study import SharedStudy, left_to_share
+from search.study_address import Unreachable, check_reachable, own_seed, without_password
+from search.study_database import StudyDatabase
 from search_spaces import covid
 from tests.postgres_server import PASSWORD, PROGRAMS, QUOTED_PASSWORD, USER, PostgresServer, postgres_server
 from tests.results_folder import Wanted, build
@@ -127,6 +136,7 @@ def test_what_one_search_writes_is_what_the_other_and_optuna_read(searcher, url)
     search.on_trial_complete("a", report(0.75))
     search.on_trial_complete("b", report(0.5, finished=False))
     search.on_trial_complete("c", error=True)
+    search.failed("c")
     search.on_trial_result("d", report(math.nan, 1))
     search.on_trial_result("d", report(0.5, 3))
     known, there = search.study.get_trials(), in_database(url)
@@ -193,14 +203,11 @@ def test_a_trial_that_optunas_command_line_gives_up_counts_as_finished(url):
         ({"fixed": {"dropout": 0.5}}, "fixed 1 and not {'dropout': 0.5}"),
     ],
 )
-def test_a_search_whose_scores_mean_something_else_is_refused_in_a_line(other, said, server, url):
-    study, search = shared(url, "one")
-    shared_by_nobody = SharedStudy(server.url(url.rpartition("/")[2]), recorded("two", **other))
-    shared_by_nobody.close()  # no trial has begun, so the study may still become another one
-    SharedStudy(url, recorded("one")).close()
-    search.suggest("a")
+def test_a_search_whose_scores_mean_something_else_is_refused_in_a_line(other, said, url):
+    SharedStudy(url, recorded("two", **other), begins=False).close()  # only looks: the study may become another one
+    study = SharedStudy(url, recorded("one"))  # from now on it may enqueue and begin trials
     with pytest.raises(InputError) as refused:
-        SharedStudy(url, recorded("two", **other))
+        SharedStudy(url, recorded("two", **other), begins=False)
     assert said in str(refused.value)
     assert "--name or database" in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -245,17 +252,17 @@ def test_while_the_database_is_away_trials_go_on_and_afterwards_it_knows_everyth
 def test_a_search_without_its_database_ends_after_a_while_and_tells_it_when_it_goes_on(monkeypatch, tmp_path):
     monkeypatch.setattr(search.study_database, "PAUSE_S", 0.0)
     monkeypatch.setattr(search.study_database, "PATIENCE_S", -1.0)
-    ended, said = [], []
+    asked, said = [], []
     with postgres_server() as server:
-        study, searching = shared(server.url(), "one", say=said.append, ended=lambda: ended.append(True))
+        study, searching = shared(server.url(), "one", say=said.append, ask=asked.append)
         searching.suggest("a")
         server.stop()
         for _ in range(3):
             searching.suggest("b")
         searching.on_trial_complete("a", report(0.75))
         study.close()
-        assert ended == [True], "once"
-        assert "away" in said[1]
+        assert asked == ["the study's database has been away for 0 s"], "once"
+        assert len(said) == 1
         assert study.pending
         server.start()
         _, again = shared(server.url(), "one")
@@ -265,6 +272,38 @@ def test_a_search_without_its_database_ends_after_a_while_and_tells_it_when_it_g
         again._checkpoint_of = lambda number: checkpoint
         again.settle({0: [report(0.75, done=True)]})
         assert [(trial.state, trial.value) for trial in in_database(server.url())] == [(COMPLETE, 0.75)]
+
+
+@needs_postgres
+def test_a_search_whose_last_trial_could_not_be_told_is_to_go_on(url, monkeypatch, tmp_path):
+    """All that it lacks is to say so, for which Ray trains nothing."""
+    shared(url, "one", trials=1)[1].suggest("a")  # and is killed before it tells
+    reports = tmp_path / "trials" / "0000" / "reports.jsonl"
+    reports.parent.mkdir(parents=True)
+    reports.write_text(json.dumps(report(None, number=0, done=True, error="too large")) + "\n")
+    record = recorded("one", trials=1, sessions=[{}])
+    options = SimpleNamespace(study=url, folder=tmp_path, searcher="random", seed=1)
+    given = {"experiment": SimpleNamespace(metric="auroc"), "published": [], "points": []}
+    plan = SimpleNamespace(options=options, space=covid.search_space, **given)
+    settle, reached = StudySearch.settle, StudyDatabase.transaction
+
+    def settle_without_the_database(*args: object) -> None:
+        monkeypatch.setattr(StudyDatabase, "transaction", away)
+        settle(*args)
+
+    def away(*_: object) -> None:
+        raise Unreachable("away")
+
+    monkeypatch.setattr(StudySearch, "settle", settle_without_the_database)
+    monkeypatch.setattr(search.shared_study, "LAST_PATIENCE_S", 0.0)
+    assert not search.tuning.search_trials(plan, record, Share(1, 0.0, 1), Console(quiet=True), ending := Ending())
+    assert ending.why is not None
+    assert "has still to be told" in ending.why
+    assert json.loads((tmp_path / "experiment.json").read_text())["study"]["finished"] == 0
+    monkeypatch.setattr(StudyDatabase, "transaction", reached)
+    monkeypatch.setattr(StudySearch, "settle", settle)
+    assert search.tuning.search_trials(plan, record, Share(1, 0.0, 1), Console(quiet=True))
+    assert [trial.state for trial in in_database(url)] == [FAIL]
 
 
 @needs_postgres
@@ -283,6 +322,59 @@ def test_nothing_happened_where_a_trial_could_not_be_begun_to_the_end(url):
     assert [trial.state for trial in in_database(url)] == [TrialState.WAITING]
     assert [search.suggest(name)["number"] for name in "ab"] == [0, 1]
     assert in_database(url)[0].params["learning_rate"] == 1e-3
+
+
+@needs_postgres
+def test_what_was_being_read_when_the_connection_broke_is_read_again(url, monkeypatch):
+    (_, one), (study, two) = shared(url, "one"), shared(url, "two")
+    one.suggest("a")
+    one.suggest("b")
+    one.on_trial_complete("a", report(0.75))
+    read = study._database.storage.get_trial
+
+    def breaks_at_the_second(row: int) -> optuna.trial.FrozenTrial:
+        monkeypatch.setattr(study._database.storage, "get_trial", breaks)
+        return read(row)
+
+    def breaks(row: int) -> None:
+        raise optuna.exceptions.StorageInternalError("the connection is lost")
+
+    monkeypatch.setattr(search.study_database, "PAUSE_S", 0.0)
+    monkeypatch.setattr(study._database.storage, "get_trial", breaks_at_the_second)
+    assert two.suggest("c") is None
+    assert two.study.trials == []
+    monkeypatch.setattr(study._database.storage, "get_trial", read)
+    assert two.suggest("c")["number"] == 2
+    two.on_trial_complete("c", report(0.5))
+    assert [trial.state for trial in two.study.trials] == [COMPLETE, RUNNING, COMPLETE]
+    assert two.study.best_trial.number == 0
+
+
+@needs_postgres
+def test_a_search_that_was_stopped_while_it_began_a_trial_does_not_stop_the_others(url, monkeypatch):
+    monkeypatch.setattr(search.study_database, "PAUSE_S", 0.0)
+    monkeypatch.setattr(search.study_database, "LOCK_S", 0.05)
+    monkeypatch.setattr(search.study_database, "FROZEN_S", 1.0)
+    said: dict[str, list[str]] = {"two": [], "three": []}
+    frozen, one = shared(url, "one")
+    (_, two), (patient, _) = (shared(url, owner, say=lines.append) for owner, lines in said.items())
+    two.suggest("a")
+
+    def begin_and_be_stopped() -> None:
+        with frozen.alone():
+            one.study.ask()
+            assert [two.suggest("b") for _ in range(2)] == [None, None]
+            two.on_trial_complete("a", report(0.75))
+            with patient.alone():  # it waits until the server has let go
+                pass
+            assert [trial.state for trial in patient.get_all_trials(0)] == [COMPLETE], "trials go on meanwhile, and end"
+
+    with pytest.raises(Unreachable):
+        begin_and_be_stopped()
+    assert two.suggest("b")["number"] == 1
+    held = "Another search holds the study and does not go on; trials go on, new ones wait for it"
+    assert said["two"] == said["three"] == [held, "The study is free again"]
+    assert one.suggest("c")["number"] == 2, "and it goes on when it is woken"
 
 
 @needs_postgres
@@ -338,6 +430,18 @@ def test_the_report_says_how_many_trials_of_the_study_were_trained_elsewhere(tmp
         assert said in (folder / page).read_text()
 
 
+def test_a_search_that_would_share_its_results_too_is_told_that_it_needs_its_own(tmp_path):
+    (tmp_path / "experiment.json").touch()
+    with pytest.raises(InputError, match="each search that shares a study needs a --results, or a --storage, of its"):
+        check_name(tmp_path, resume=False, shares=True)
+    with (
+        alone_in(tmp_path),
+        pytest.raises(InputError, match=r"is running in .*; each search that shares a study needs"),
+        alone_in(tmp_path),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     ("study", "said"),
     [
@@ -363,3 +467,26 @@ def test_an_address_is_written_down_without_its_password():
     )
     assert without_password("postgresql://host/x?user=me&password=secret") == "postgresql://host/x?user=me&password=***"
     assert without_password("postgresql://me@host/x") == "postgresql://me@host/x"
+
+
+@needs_postgres
+def test_an_end_whose_report_was_lost_has_not_been_and_there_is_a_trial_left(url, tmp_path):
+    """The database knows of it, and the machine with what the trial had reported last is gone."""
+    study, search = shared(url, "one", trials=2)
+    for name, score in (("a", 0.75), ("b", 0.5)):
+        search.suggest(name)
+        search.on_trial_complete(name, report(score))
+    study.close()
+    for number, done in ((0, False), (1, True)):
+        (folder := tmp_path / "trials" / f"{number:04d}").mkdir(parents=True)
+        (folder / "reports.jsonl").write_text(json.dumps({"number": number, "epoch": 1, "done": done}) + "\n")
+    assert left_to_share(url, recorded("one", 2), tmp_path) == 1
+    study, search = shared(url, "one", trials=2)
+    search.settle({number: reports(tmp_path / "trials" / f"{number:04d}" / "reports.jsonl") for number in range(2)})
+    assert [(trial.state, trial.value) for trial in in_database(url)] == [(RUNNING, None), (COMPLETE, 0.5)]
+    assert search.suggest("again")["number"] == 0
+    search.on_trial_complete("again", report(0.7, epoch=4))
+    assert [trial.value for trial in in_database(url)] == [0.7, 0.5]
+    study.close()
+    (tmp_path / "trials/0000/reports.jsonl").write_text(json.dumps({"number": 0, "epoch": 4, "done": True}) + "\n")
+    assert left_to_share(url, recorded("one", 2), tmp_path) == 0

@@ -120,9 +120,10 @@ def test_a_machine_without_such_a_service_is_not_watched(tmp_path):
     assert "no metadata service" in done.stdout
 
 
-def test_the_program_tells_trials_and_nobody_else(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("title", ["ray::CrossValidation.train", "ray::FoldProcess.advance"])
+def test_the_program_tells_trials_and_nobody_else(title, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with process_named("ray::CrossValidation.train") as trial, process_named("ray::IDLE") as idle:
+    with process_named(title) as trial, process_named("ray::IDLE") as idle:
         found = trial_processes()
         assert trial.pid in found
         assert idle.pid not in found

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,12 +13,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import psutil
 import pytest
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -87,6 +89,21 @@ class Trial:
         self._lockstep.advance()
         return self._lockstep.epoch
 
+    def train_until_told(self) -> tuple[list[str], int, bool, int]:
+        """By which process, when the last one of a fold has the signal: what it has heard, whole epochs, whether it
+        has halted, and whole epochs of the next call."""
+        heard: list[str] = []
+        processes = self._processes
+        group = partial(spread.SpreadFolds, processes, told=lambda: heard.append("told"))
+        lockstep = self._lockstep = Lockstep(small_config(**DRAWN), *self._given, group)
+        os.kill(ray.get(processes[-1].__ray_call__.remote(_threads_and_pid))[1], signal.SIGTERM)
+        while not ray.get(processes[-1].__ray_call__.remote(_is_told)):  # the signal is on its way
+            pass
+        lockstep.advance()
+        first = lockstep.epoch, lockstep.halted
+        lockstep.advance()
+        return heard, *first, lockstep.epoch
+
     def save(self, folder: Path) -> None:
         self._lockstep.save(folder)
 
@@ -103,6 +120,10 @@ class Trial:
 
     def threads_and_pids(self) -> list[tuple[int, int]]:
         return [ray.get(process.__ray_call__.remote(_threads_and_pid)) for process in self._processes]
+
+
+def _is_told(process: spread.FoldProcess) -> bool:
+    return process._told
 
 
 def _threads_and_pid(_: Any) -> tuple[int, int]:
@@ -165,6 +186,15 @@ def test_halted_and_gone_on_with_in_either_form_it_ends_with_the_same_numbers(tr
     assert_same(trial("train"), told(trained(in_turn(**DRAWN))))
 
 
+def test_the_process_of_a_fold_that_is_told_to_end_has_its_trial_save_and_goes_on(trial):
+    before = trial("threads_and_pids")
+    heard, epoch, halted, then = trial("train_until_told")
+    assert heard == ["told"], "once, and the trial is told by whom it trains"
+    assert (epoch, halted, then) == (0, True, 1)
+    assert trial("threads_and_pids") == before
+    assert_same(trial("train"), told(trained(in_turn(**DRAWN))))
+
+
 def test_heads_that_were_trained_as_one_go_on_in_processes_of_their_own(trial, tmp_path):
     config = {"model": "mlp", "dropout": 0.2}
     as_one = Lockstep(small_config(**config), DATASET, FOLDS, PROTOCOL)
@@ -196,8 +226,22 @@ def test_a_trial_whose_fold_loses_its_process_does_not_wait_for_it(trial):
     assert "died" in str(raised.value)
 
 
+def test_folds_that_do_not_answer_hide_no_error_of_a_configuration(monkeypatch):
+    def answer(reference: Any, timeout: float | None = None) -> Any:
+        if timeout is not None:
+            raise GetTimeoutError
+        raise RayTaskError("build", "its traceback", InputError("no such model"))
+
+    monkeypatch.setattr(spread.ray, "wait", lambda waiting, **_: (waiting[:1], waiting[1:]))
+    monkeypatch.setattr(spread.ray, "get", answer)
+    group = object.__new__(spread.SpreadFolds)
+    group._processes, group.halting = [MagicMock(), MagicMock()], False
+    with pytest.raises(InputError, match="no such model"):
+        group._asked("build")
+
+
 def spread_share(resources: dict[str, float], folds: int = 5, **options: Any) -> Share:
-    return share_of(Options(task="digits", spread_folds=True, **options), resources, folds=folds)
+    return share_of(Options(task="digits", spread_folds=True, **options), [resources], folds=folds)
 
 
 @pytest.mark.parametrize(

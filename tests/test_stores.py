@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from datasets import InputError, stores
+from datasets.passing import passing_folder
 from datasets.stores import stored_array, stored_table
 
 
@@ -142,6 +143,21 @@ def test_archives_that_nobody_used_for_a_day_make_room_and_others_stay(folder, m
     assert (folder / "k.npy").exists()
 
 
+def test_the_files_of_what_was_fetched_are_counted_once(folder, monkeypatch):
+    whole, part = folder / "data" / "abc", folder / "data" / "def.part"
+    for path in (whole, part):
+        path.mkdir(parents=True)
+        (path / "film.png").write_bytes(b"x" * 1000)
+    monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.000004")
+    assert stores.no_room_for(1500) is None
+    walked: list[Path] = []
+    rglob = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda path, pattern: walked.append(path) or rglob(path, pattern))
+    (part / "second.png").write_bytes(b"x" * 1000)
+    assert "of the budget are in use" in stores.no_room_for(1500), "of 4,000 bytes; what comes is looked at again"
+    assert walked == [part]
+
+
 def test_what_does_not_fit_is_computed_in_memory(folder, monkeypatch, caplog):
     monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "0.0000001")
     array = stored_array("k", (1000,), np.uint8, lambda array: array.fill(3))
@@ -219,3 +235,30 @@ def test_a_budget_that_is_no_number_is_said_so(folder, monkeypatch):
     monkeypatch.setenv("IMAGE_SEARCH_STORE_GB", "20G")
     with pytest.raises(InputError, match="IMAGE_SEARCH_STORE_GB=20G: expected a number of gigabytes"):
         stored_array("k", (3,), np.uint8, lambda array: array.fill(2))
+
+
+def test_what_is_on_its_way_goes_with_its_process_or_when_the_next_one_comes(folder):
+    process = multiprocessing.get_context("spawn").Process(target=_die_on_the_way)
+    process.start()
+    process.join()
+    (left,) = [path for path in (folder / "passing").iterdir() if path.is_dir()]
+    assert (left / "large").exists()
+    with passing_folder() as first, passing_folder() as second:
+        (first / "kept").touch()
+        assert not left.exists()
+        assert {path for path in (folder / "passing").iterdir() if path.is_dir()} == {first, second}
+    assert not list((folder / "passing").iterdir())
+
+
+def _die_on_the_way() -> None:
+    with passing_folder() as passing:
+        (passing / "large").touch()
+        os._exit(1)
+
+
+def test_without_a_store_files_pass_through_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IMAGE_SEARCH_STORE", str(tmp_path / "file"))
+    with passing_folder() as passing:
+        (passing / "file").touch()
+    assert not passing.exists()

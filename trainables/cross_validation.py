@@ -10,9 +10,9 @@ Only this file and `spread.py` know Ray. What is trained, and how, is in `lockst
 import contextlib
 import gc
 import math
+import re
 import shutil
 import signal
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -29,6 +29,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from datasets import ImageDataset
 from datasets.fetching import on_this_node
 from datasets.folds import Folds
+from datasets.passing import passing_folder
 from datasets.remote import NoAnswerError, RemoteFolder, patiently
 from trainables.config import TrialConfig
 from trainables.protocol import Protocol
@@ -45,6 +46,8 @@ SAVED_BYTES_PER_S = 2e8
 LONGEST_STEP_S = 60.0
 """A step ends after the epoch in which this time is over, even between rungs: so that much may be lost at most when a
 process dies. Schedulers decide at rungs only."""
+
+IN_BETWEEN = re.compile(r"checkpoint_(\d{6})_(\d{6})_")
 
 
 class CrossValidation(tune.Trainable):
@@ -74,7 +77,7 @@ class CrossValidation(tune.Trainable):
             signal.signal(signal.SIGTERM, self._save_soon)  # Ray's own would end the process
         self._begin()
 
-    def _save_soon(self, number: int, frame: FrameType | None) -> None:
+    def _save_soon(self, *_: int | FrameType | None) -> None:
         """The step ends after the present batch, and a checkpoint follows. Training goes on until the process is ended:
         not everybody who warns does it."""
         self._told_to_save = True
@@ -82,6 +85,8 @@ class CrossValidation(tune.Trainable):
             self._lockstep.halt()
 
     def _begin(self) -> None:
+        self._saved_in_between = (0, 0)
+        """The epoch after which there have been checkpoints in between, and how many."""
         self._saved_at, self._saving_took = time.monotonic(), 0.0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -153,21 +158,26 @@ class CrossValidation(tune.Trainable):
 
     def _checkpoint_name(self) -> str:
         """By epoch, so that a trial that goes on in another session writes over nothing that counts; in between also by
-        time."""
+        how many there have been before in this epoch, as clocks of nodes differ, and by time, as one may have been lost
+        with its process. So the last by name is the last."""
         epoch = self._lockstep.epoch if self._lockstep is not None else 0
-        return f"checkpoint_{epoch:06d}" + (f"_{time.time_ns()}" if self._in_between else "")
+        if not self._in_between:
+            return f"checkpoint_{epoch:06d}"
+        of_epoch, before = self._saved_in_between
+        self._saved_in_between = (epoch, before + 1 if of_epoch == epoch else 1)
+        return f"checkpoint_{epoch:06d}_{self._saved_in_between[1]:06d}_{time.time_ns()}"
 
     def _send(self, remote: RemoteFolder, place: str) -> None:
         """`checkpoint.json` last: without it the others do not count."""
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / place
+        with passing_folder() as passing:
+            folder = passing / place
             folder.mkdir(parents=True)
             self.save_checkpoint(str(folder))
             names = [f"{place}/{file.name}" for file in folder.iterdir()]
             note = [name for name in names if name.endswith("/checkpoint.json")]
             patiently(lambda: remote.remove(note))
-            patiently(lambda: remote.send([name for name in names if name not in note], Path(temporary)))
-            patiently(lambda: remote.send(note, Path(temporary)))
+            patiently(lambda: remote.send([name for name in names if name not in note], passing))
+            patiently(lambda: remote.send(note, passing))
         self._saving_took = time.monotonic() - self._saved_at + self._saving_took
         self._saved_at = time.monotonic()
 
@@ -186,9 +196,9 @@ class CrossValidation(tune.Trainable):
             yield Path(checkpoint)
             return
         remote, place = self._remote, _place(Path(checkpoint))
-        with tempfile.TemporaryDirectory() as temporary:
-            patiently(lambda: remote.fetch(remote.listed(place), Path(temporary)))
-            yield Path(temporary) / place
+        with passing_folder() as passing:
+            patiently(lambda: remote.fetch(remote.listed(place), passing))
+            yield passing / place
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         began = time.monotonic()
@@ -200,7 +210,12 @@ class CrossValidation(tune.Trainable):
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
         self._lockstep = self._begun()
-        self._lockstep.load(Path(checkpoint))
+        self._go_on_from(self._lockstep, Path(checkpoint))
+
+    def _go_on_from(self, lockstep: "Lockstep", folder: Path) -> None:
+        lockstep.load(folder)
+        in_between = IN_BETWEEN.match(folder.name)
+        self._saved_in_between = (int(in_between[1]), int(in_between[2])) if in_between else (0, 0)
 
     def _train_to_next_rung(self) -> dict[str, Any]:
         if self._lockstep is None:
@@ -209,7 +224,7 @@ class CrossValidation(tune.Trainable):
             if before:
                 with self._fetched(before) as folder:
                     if (folder / "state.pt").exists():  # not of a trial that has finished, but is not known to
-                        self._lockstep.load(folder)
+                        self._go_on_from(self._lockstep, folder)
         lockstep, began, reported = self._lockstep, time.monotonic(), len(self._lockstep.curve)
         while not lockstep.finished and not self._told_to_save:
             whole = lockstep.epoch
@@ -229,7 +244,7 @@ class CrossValidation(tune.Trainable):
         self._dataset = on_this_node(self._dataset)
         given = (TrialConfig.of(self.config["params"]), self._dataset, self._folds, self._protocol)
         if self._fold_processes:
-            return Lockstep(*given, partial(SpreadFolds, self._fold_processes))
+            return Lockstep(*given, partial(SpreadFolds, self._fold_processes, told=self._save_soon))
         return Lockstep(*given)
 
     def cleanup(self) -> None:

@@ -72,6 +72,8 @@ class GroupEpoch:
     """That it has used of GPUs; None where none tells."""
     parts: int
     """In how many a batch is trained: more than asked for from when memory did not suffice."""
+    told: bool = False
+    """Whether the process of a fold has heard meanwhile that it is about to end."""
 
 
 class Group(Interface):

@@ -5,14 +5,18 @@ processes of the folds stay from trial to trial, as the trial's does, and end wi
 process that trains the folds in turn.
 """
 
+import contextlib
 import dataclasses
 import gc
 import math
-from collections.abc import Sequence
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -59,6 +63,24 @@ class FoldProcess:
     def __init__(self, dataset: ImageDataset, folds: Folds, protocol: Protocol, fold: int):
         self._dataset, self._folds, self._protocol, self._fold = dataset, folds, protocol, fold
         self._group: FoldGroup | None = None
+        self._told = False
+        """Since the last answer: this process, or its node, is about to end."""
+        self._listen()
+
+    def _listen(self) -> None:
+        """For SIGTERM. Python would call a handler in the main thread, in which Ray waits here and no Python goes on;
+        but it writes down at once that a signal has come."""
+        heard, written = os.pipe()
+        os.set_blocking(written, False)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # Ray's own would end the process
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        threading.Thread(target=self._hear, args=(heard,), daemon=True).start()
+
+    def _hear(self, heard: int) -> None:
+        while number := os.read(heard, 1):
+            if number[0] == signal.SIGTERM:
+                self._told = True
+                self.halt()
 
     def build(self, config: TrialConfig, phases: "Sequence[Phase]") -> "Built":
         import torch
@@ -78,7 +100,11 @@ class FoldProcess:
 
     def advance(self, epoch: int, phase: "Phase", decays: int) -> "GroupEpoch":
         self.group.halting = False  # of the epoch before, which was through when it was asked for
+        if self._told:
+            self.halt()
         done = self.group.advance(epoch, phase, decays)
+        told, self._told = self._told, False
+        done = dataclasses.replace(done, told=told)
         if done.joules is None:
             return done
         share = min(1.0, ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))  # of what others use too
@@ -123,16 +149,19 @@ class SpreadFolds:
         protocol: Protocol,
         objective: "Objective",
         phases: "Sequence[Phase]",
+        told: Callable[[], None] = lambda: None,
     ):
-        """processes: see `fold_processes`, which have the data and the folds. The others: see `FoldGroup`."""
-        self._processes = processes
+        """processes: see `fold_processes`, which have the data and the folds. told: called when one of them has heard
+        that it is about to end; all of them halt then. The others: see `FoldGroup`."""
+        self._processes, self._told = processes, told
         self.halting = False
         of_each = self._asked("build", config, phases)
         notes = list(dict.fromkeys(note for built in of_each for note in built.notes))
         self.built: Built = dataclasses.replace(of_each[0], notes=notes)
 
     def advance(self, epoch: int, phase: "Phase", decays: int) -> "GroupEpoch":
-        of_each: list[GroupEpoch] = self._asked("advance", epoch, phase, decays)
+        asked = [process.advance.remote(epoch, phase, decays) for process in self._processes]
+        of_each: list[GroupEpoch] = self._answers(asked, self._heard)
         folds = [fold for done in of_each for fold in done.folds or ()]
         used = [done.joules for done in of_each if done.joules is not None]
         return dataclasses.replace(
@@ -141,6 +170,11 @@ class SpreadFolds:
             joules=math.fsum(used) if len(used) == len(of_each) else None,
             parts=max(done.parts for done in of_each),
         )
+
+    def _heard(self, done: "GroupEpoch") -> None:
+        if done.told:
+            self.halting = True
+            self._told()
 
     def keep(self) -> None:
         self._asked("keep")
@@ -159,17 +193,21 @@ class SpreadFolds:
         """The answers of all processes, in the order of the folds."""
         return self._answers([getattr(process, what).remote(*given) for process in self._processes])
 
-    def _answers(self, asked: Sequence[Any]) -> list[Any]:
+    def _answers(self, asked: Sequence[Any], heard: Callable[[Any], None] = lambda answer: None) -> list[Any]:
+        """heard: called with each answer as it comes."""
         answers: dict[Any, Any] = {}
         waiting = list(asked)
         try:
             while waiting:
                 done, waiting = ray.wait(waiting, timeout=LOOKED_AFTER_S)
-                answers |= {reference: ray.get(reference) for reference in done}
+                for reference in done:
+                    heard(answer := ray.get(reference))
+                    answers[reference] = answer
                 if self.halting and waiting:
                     self._halt()  # again each time: what came before the epoch had begun was not for it
         except RayTaskError as error:
-            self._halt()  # nobody waits for the others any more
+            with contextlib.suppress(RayError):  # nobody waits for the others any more
+                self._halt()
             raise error.cause from error
         return [answers[reference] for reference in asked]
 
