@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
@@ -27,9 +26,10 @@ from sqlalchemy import Connection
 from datasets import InputError
 from search.comparable import check_same, scores_of
 from search.records import has_reported_end
-from search.storage import StudyFile, run_again
+from search.storage import StudyFile
 from search.study_address import Unreachable
 from search.study_database import Rows, StudyDatabase
+from search.study_memory import StudyMemory
 from trainables.metrics import METRICS
 
 LAST_PATIENCE_S = 30.0
@@ -43,7 +43,7 @@ def _nothing(*_: Any) -> None:
     pass
 
 
-class SharedStudy(optuna.storages.InMemoryStorage):
+class SharedStudy(StudyMemory):
     """As `StudyFile`, for the search of `record` (experiment.json), which says how many trials may begin in all.
 
     copy: where `close` leaves the study as an SQLite file, for reports. say, ask: see `StudyDatabase`. begins:
@@ -64,10 +64,7 @@ class SharedStudy(optuna.storages.InMemoryStorage):
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # it announces every study
         self.owner: str = record["study"]["owner"]
         self._trials: int = record["trials"]
-        self._copy, self._together = copy, False
-        self._changed: set[int] = set()
-        self._trial_rows: dict[int, int] = {}
-        """From identities in memory, which count from 0, to those in the database."""
+        self._copy = copy
         self._sent: dict[int, Rows] = {}
         """What the database holds of trials that we train, as far as that is known."""
         self._database = StudyDatabase(study, say, ask)
@@ -150,16 +147,6 @@ class SharedStudy(optuna.storages.InMemoryStorage):
         finally:
             self._together = False
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """All changes within are one transaction: now, or when the database is back."""
-        self._together = True
-        try:
-            yield
-        finally:
-            self._together = False
-            self._write()
-
     def close(self) -> None:
         """Waits for the database to have everything, if not for long, and leaves the copy."""
         until = time.monotonic() + (0 if self._database.lost else LAST_PATIENCE_S)
@@ -194,46 +181,25 @@ class SharedStudy(optuna.storages.InMemoryStorage):
         assert self._together, "a trial begins where no other search can begin one"
         trial_id = super().create_new_trial(study_id, template_trial)
         if template_trial is None:
-            super().set_trial_user_attr(trial_id, OWNER, self.owner)
+            self._take(trial_id)
         self._changed.add(trial_id)
         return trial_id
 
     def reopen(self, trial_id: int) -> None:
-        """A trial of ours that had finished runs again, and its values are taken back."""
-        run_again(self, trial_id)
         self._sent.pop(trial_id, None)
-        self._change(trial_id)
-
-    def set_trial_param(self, trial_id: int, name: str, value_internal: float, distribution: BaseDistribution) -> None:
-        super().set_trial_param(trial_id, name, value_internal, distribution)
-        self._change(trial_id)
+        super().reopen(trial_id)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if state == TrialState.RUNNING:  # from the queue
-            super().set_trial_user_attr(trial_id, OWNER, self.owner)
-        done = super().set_trial_state_values(trial_id, state, values)
-        self._change(trial_id)
-        return done
+            self._take(trial_id)
+        return super().set_trial_state_values(trial_id, state, values)
 
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        self._change(trial_id)
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_user_attr(trial_id, key, value)
-        self._change(trial_id)
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_system_attr(trial_id, key, value)
-        self._change(trial_id)
+    def _take(self, trial_id: int) -> None:
+        """Says whose it is; written with what comes next."""
+        optuna.storages.InMemoryStorage.set_trial_user_attr(self, trial_id, OWNER, self.owner)
 
     def _all(self) -> list[FrozenTrial]:
         return self.get_all_trials(self._study_id, deepcopy=False)
-
-    def _change(self, trial_id: int) -> None:
-        self._changed.add(trial_id)
-        if not self._together:
-            self._write()
 
     def _write(self, at_once: bool = False) -> None:
         if not self._changed:

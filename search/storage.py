@@ -11,7 +11,6 @@ whole.
 """
 
 import contextlib
-import copy
 import datetime
 import json
 import math
@@ -22,9 +21,11 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+
+from search.study_memory import StudyMemory
 
 PATIENCE_S = 60
 """How long a writer waits for another one, such as the dashboard."""
@@ -44,7 +45,7 @@ OF_A_TRIAL = {
 """Tables with rows of a trial. The first column is unique within a trial, and rows of a trial are never taken back."""
 
 
-class StudyFile(optuna.storages.InMemoryStorage):
+class StudyFile(StudyMemory):
     """Every change is in the file when the call returns; those within `together` are when the block ends."""
 
     def __init__(self, file: Path):
@@ -56,10 +57,7 @@ class StudyFile(optuna.storages.InMemoryStorage):
         self._tables.engine.dispose()
         sqlalchemy.event.listen(self._tables.engine, "connect", _log_ahead)
         self._study_rows: dict[int, int] = {}
-        self._trial_rows: dict[int, int] = {}
-        """From identities in memory, which count from 0, to those in the file."""
-        self._changed: set[int] = set()
-        self._together = False
+        """As `_trial_rows`."""
         for study in self._tables.get_all_studies():
             study_id = super().create_new_study(study.directions, study.study_name)
             self._study_rows[study_id] = study._study_id
@@ -95,16 +93,6 @@ class StudyFile(optuna.storages.InMemoryStorage):
         with self.together():
             yield
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """All changes within are one transaction."""
-        self._together = True
-        try:
-            yield
-        finally:
-            self._together = False
-            self._write()
-
     def close(self) -> None:
         """Leaves one plain file, which can be read where nothing can be written; not while others have it open."""
         with (
@@ -138,37 +126,9 @@ class StudyFile(optuna.storages.InMemoryStorage):
         return trial_id
 
     def reopen(self, trial_id: int) -> None:
-        """A trial that had finished runs again, and its values are taken back."""
-        run_again(self, trial_id)
-        self._change(trial_id)
+        super().reopen(trial_id)
         with self._tables.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM trial_values WHERE trial_id = ?", (self._trial_rows[trial_id],))
-
-    def set_trial_param(self, trial_id: int, name: str, value_internal: float, distribution: BaseDistribution) -> None:
-        super().set_trial_param(trial_id, name, value_internal, distribution)
-        self._change(trial_id)
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        done = super().set_trial_state_values(trial_id, state, values)
-        self._change(trial_id)
-        return done
-
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        self._change(trial_id)
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_user_attr(trial_id, key, value)
-        self._change(trial_id)
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_system_attr(trial_id, key, value)
-        self._change(trial_id)
-
-    def _change(self, trial_id: int) -> None:
-        self._changed.add(trial_id)
-        if not self._together:
-            self._write()
 
     def _write(self) -> None:
         changed, self._changed = sorted(self._changed), set()
@@ -191,19 +151,6 @@ class StudyFile(optuna.storages.InMemoryStorage):
                             f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({places})",
                             [(row, *values) for values in rows],
                         )
-
-
-def run_again(memory: optuna.storages.InMemoryStorage, trial_id: int) -> None:
-    """Of a trial that had finished, which Optuna does not let anybody change."""
-    trial = copy.copy(memory.get_trial(trial_id))
-    trial.state, trial.values, trial.datetime_complete = TrialState.RUNNING, None, None
-    memory._set_trial(trial_id, trial)
-    study_id, _ = memory._trial_id_to_study_id_and_number[trial_id]
-    study = memory._studies[study_id]
-    if study.best_trial_id == trial_id:
-        study.best_trial_id = None
-        for other in study.trials:
-            memory._update_cache(other._trial_id, study_id)
 
 
 def rows_of(trial: FrozenTrial) -> dict[str, list[tuple[Any, ...]]]:
