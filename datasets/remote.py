@@ -161,10 +161,6 @@ class RemoteFolder:
 
         self._said(write)
 
-    def write_all(self, contents: dict[str, bytes]) -> None:
-        """Whole files by their paths, side by side."""
-        self._all(lambda name: self.write(name, contents[name]), contents)
-
     def fetch(self, names: Iterable[str], folder: Path) -> None:
         """Files to the same paths below a folder of this machine, each of them whole or not at all. Raises `InputError`
         for a name that leads out of it, as a bucket takes any, and `OSError` where this machine's disk refuses."""

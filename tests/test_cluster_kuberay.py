@@ -1,7 +1,6 @@
 """`cluster-kuberay.yaml` has only fields that exist, of the right types, and is safe; Ray's own autoscaler reads from
 it what it should. Each check is shown a file that breaks it."""
 
-import copy
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from search.__main__ import app
+from tests.broken import GONE, broken
 from tests.cluster_rules import ROOT
 from tests.kuberay_schema import DOCUMENTS
 
 Documents = dict[str, dict[str, Any]]
-GONE = object()
 CLUSTER = "RayJob/spec/rayClusterSpec/"
 HEAD = CLUSTER + "headGroupSpec/"
 WORKER = CLUSTER + "workerGroupSpecs/0/"
@@ -94,20 +93,9 @@ def manifest() -> Documents:
     return {one["kind"]: one for one in yaml.safe_load_all((ROOT / "cluster-kuberay.yaml").read_text())}
 
 
-def broken(where: str, instead: Any) -> Documents:
-    documents = copy.deepcopy(yaml.safe_load(yaml.dump(manifest(), Dumper=NoAliases)))
-    *path, last = (part.replace("|", "/") for part in where.split("/"))
-    place: Any = documents
-    for part in path:
-        place = place[int(part) if isinstance(place, list) else part]
-    if instead is GONE:
-        del place[last]
-    elif isinstance(instead, tuple):
-        assert instead[0] in place[last], "nothing to replace"
-        place[last] = place[last].replace(*instead)
-    else:
-        place[last] = instead
-    return documents
+def manifest_with(where: str, instead: Any) -> Documents:
+    """The manifest with a mistake in it."""
+    return broken(yaml.safe_load(yaml.dump(manifest(), Dumper=NoAliases)), where, instead)
 
 
 class NoAliases(yaml.SafeDumper):
@@ -225,11 +213,11 @@ def test_the_file_is_safe() -> None:
 
 @pytest.mark.parametrize(("where", "instead"), MISSPELT, ids=[where for where, _ in MISSPELT])
 def test_a_misspelt_field_is_found(where: str, instead: Any) -> None:
-    assert misspelt(broken(where, instead))
+    assert misspelt(manifest_with(where, instead))
 
 
 @pytest.mark.parametrize(("where", "instead"), UNSAFE, ids=[where for where, _ in UNSAFE])
 def test_what_is_unsafe_is_found(where: str, instead: Any) -> None:
-    documents = broken(where, instead)
+    documents = manifest_with(where, instead)
     assert misspelt(documents) == [], "this is for the other list"
     assert list(unsafe(documents))

@@ -1,6 +1,5 @@
 """`cluster.yaml` is what Ray's launcher takes, and is safe: each rule holds, and each is shown files that break it."""
 
-import copy
 import re
 import shlex
 from typing import Any
@@ -21,6 +20,7 @@ from ray.scripts.scripts import cli as ray_cli
 
 from search.__main__ import app
 from search.spot_first import score
+from tests.broken import GONE, broken
 from tests.cluster_rules import (
     CODE,
     EXPLICIT_KEYS,
@@ -46,7 +46,6 @@ from tests.cluster_rules import (
     workers_come_and_go,
 )
 
-GONE = object()
 HEAD = "available_node_types/head/node_config/"
 SPOT_WORKER = "available_node_types/gpu_spot/"
 WORKER = SPOT_WORKER + "node_config/"
@@ -108,23 +107,6 @@ BREAKS: list[tuple[Rule, str, Any]] = [
 
 def cluster_file() -> Cluster:
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
-
-
-def broken(cluster: Cluster, where: str, instead: Any) -> Cluster:
-    cluster = copy.deepcopy(cluster)
-    *path, last = (part.replace("|", "/") for part in where.split("/"))
-    place: Any = cluster
-    for part in path:
-        place = place[int(part) if isinstance(place, list) else part]
-    key = int(last) if isinstance(place, list) else last
-    if instead is GONE:
-        del place[key]
-    elif isinstance(instead, tuple):
-        assert instead[0] in place[key], "nothing to replace"
-        place[key] = place[key].replace(*instead)
-    else:
-        place[key] = instead
-    return cluster
 
 
 def test_rays_own_schema_takes_the_file() -> None:

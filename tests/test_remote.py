@@ -47,7 +47,8 @@ def test_files_come_back_as_they_were_sent(remote, tmp_path):
 
 
 def test_what_is_not_there_is_said_and_not_missed_when_it_is_to_go(remote, tmp_path):
-    remote.write_all({"kept": b"1", "gone": b"2"})
+    remote.write("kept", b"1")
+    remote.write("gone", b"2")
     remote.remove(["gone", "never there"])
     assert remote.files() == {"kept": 1}
     with pytest.raises(FileNotFoundError):

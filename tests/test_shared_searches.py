@@ -1,25 +1,22 @@
 """Searches of the command line that share one study in PostgreSQL: two at once, one of which is killed and goes on."""
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 
 from analysis.results import reports
 from datasets import InputError
 from search.shared_study import left_to_share
 from tests.postgres_server import PASSWORD, PROGRAMS, QUOTED_PASSWORD, PostgresServer, postgres_server
+from tests.searching import ROOT, searching, wait_for
 
-ROOT = Path(__file__).parent.parent
 TRIALS = 6
 pytestmark = [
     pytest.mark.slow,
@@ -42,34 +39,6 @@ def command(results: Path, url: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "search", "digits", "--results", str(results), *options, "--study", url, *more]
 
 
-@contextlib.contextmanager
-def searching(results: Path, url: str) -> Iterator[subprocess.Popen]:
-    results.mkdir()
-    with (results / "terminal.txt").open("w") as terminal:
-        process = subprocess.Popen(
-            command(results, url), cwd=ROOT, stdout=terminal, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    children: list[psutil.Process] = []
-    try:
-        yield process
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(process.pid).children(recursive=True)
-    finally:
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        process.kill()
-        process.wait()
-
-
-def wait_for(condition: Callable[[], bool], *processes: subprocess.Popen) -> None:
-    until = time.monotonic() + 240
-    while not condition():
-        assert all(process.poll() is None for process in processes), "a search ended too soon"
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def ended(results: Path) -> dict[int, bool]:
     """Trials that have reported, and whether that was their end."""
     told = {int(file.parent.name): reports(file) for file in (results / "digits").glob("trials/*/reports.jsonl")}
@@ -85,8 +54,14 @@ def check_no_password(folder: Path) -> None:
 
 def test_two_searches_share_a_study_and_the_one_that_was_killed_goes_on(server, tmp_path):
     one, two, url = tmp_path / "one", tmp_path / "two", server.create("shared")
-    with searching(one, url) as first, searching(two, url) as second:
-        wait_for(lambda: sum(ended(one).values()) >= 1 and not all(ended(one).values()), first, second)
+    one.mkdir()
+    two.mkdir()
+    with (
+        searching(command(one, url), one / "terminal.txt") as first,
+        searching(command(two, url), two / "terminal.txt") as second,
+    ):
+        in_the_middle = lambda: sum(ended(one).values()) >= 1 and not all(ended(one).values())  # noqa: E731
+        wait_for(in_the_middle, first, second, seconds=240)
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         check_no_password(one)  # nor in what Ray has pickled

@@ -1,14 +1,12 @@
 """Nothing finished is ever lost: real searches, killed in the middle and resumed."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +20,9 @@ import search
 from analysis.results import last_checkpoint, reports
 from search.callbacks import kept_checkpoint
 from search.experiment import Failed
+from tests.searching import ROOT, searching, wait_for
 from tests.small import small_dataset
 
-ROOT = Path(__file__).parent.parent
 TRIALS = 5
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -35,31 +33,6 @@ def command(results: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "search", "digits", "--results", str(results), *options, *more]
 
 
-@contextlib.contextmanager
-def searching(results: Path) -> Iterator[subprocess.Popen]:
-    """A search in a process group of its own, as a shell starts it."""
-    with (results / "terminal.txt").open("w") as terminal:
-        process = subprocess.Popen(
-            command(results),
-            cwd=ROOT,
-            stdout=terminal,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests go on behind a shell
-        )
-    children: list[psutil.Process] = []
-    try:
-        yield process
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(process.pid).children(recursive=True)
-    finally:
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        process.kill()
-        process.wait()
-
-
 def resume(results: Path) -> str:
     done = subprocess.run(command(results, "--resume"), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,14 +41,6 @@ def resume(results: Path) -> str:
 
 def told(results: Path) -> dict[int, list[dict]]:
     return {n: reports(results / "digits" / "trials" / f"{n:04d}" / "reports.jsonl") for n in range(TRIALS)}
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the search ended before it could be interrupted"
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def in_the_middle(results: Path) -> Callable[[], bool]:
@@ -110,8 +75,8 @@ def check_resumed(results: Path, before: dict[int, list[dict]]) -> None:
 
 
 def test_after_a_kill_of_the_driver_nothing_finished_is_lost_or_repeated(tmp_path):
-    with searching(tmp_path) as process:
-        wait_for(in_the_middle(tmp_path), process)
+    with searching(command(tmp_path), tmp_path / "terminal.txt") as process:
+        wait_for(in_the_middle(tmp_path), process, seconds=120)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     before = told(tmp_path)
@@ -137,8 +102,8 @@ def test_a_trial_goes_on_from_its_last_whole_checkpoint_and_the_others_go(tmp_pa
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
-    with searching(tmp_path) as process:
-        wait_for(in_the_middle(tmp_path), process)
+    with searching(command(tmp_path), tmp_path / "terminal.txt") as process:
+        wait_for(in_the_middle(tmp_path), process, seconds=120)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.wait(timeout=60) == 130
     said = (tmp_path / "terminal.txt").read_text()
@@ -152,8 +117,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(tmp_path):
-    with searching(tmp_path) as process:
-        wait_for(in_the_middle(tmp_path), process)
+    with searching(command(tmp_path), tmp_path / "terminal.txt") as process:
+        wait_for(in_the_middle(tmp_path), process, seconds=120)
         workers = [
             child
             for child in psutil.Process(process.pid).children(recursive=True)
