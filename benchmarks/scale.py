@@ -87,8 +87,9 @@ def search(gpus: int, trials: int, waits_s: float, shared: bool, folder: Path) -
         from benchmarks.scale_trial import WaitingTrial
         from search.options import Options
         from search.plan import make_plan
-        from search.ray_session import Share, take_started_workers
+        from search.ray_session import Share
         from search.records import make_record, write_record
+        from search.trial_processes import keep_processes
 
         vars(search.tuning)["CrossValidation"] = WaitingTrial
         options = Options(
@@ -111,7 +112,7 @@ def search(gpus: int, trials: int, waits_s: float, shared: bool, folder: Path) -
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         ray.init(address="local", num_cpus=gpus, num_gpus=gpus, object_store_memory=STORE_BYTES, **quiet)
         stack.callback(ray.shutdown)
-        take_started_workers()
+        keep_processes()
         samples = stack.enter_context(_watched())
         began, cpu_before, rays_before = time.time(), time.process_time(), _of_ray()
         share = Share(cpus=1, gpus=1.0, side_by_side=gpus)
@@ -185,6 +186,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
+    if not all(word.isdecimal() and int(word) for word in options.points.split(",")):
+        parser.error(f"--points {options.points}: numbers of GPUs, as 1,8")
     points = [int(word) for word in options.points.split(",")]
     if options.quick and options.points == parser.get_default("points"):
         points = [1, 8]

@@ -29,7 +29,6 @@ from search.ray_session import (
     ray_session,
     set_environment,
     share_of,
-    take_started_workers,
     waits,
 )
 from search.records import alone_in, check_name, has_reported_end, make_record, write_record
@@ -196,12 +195,12 @@ def _begun(
         with console.status("starting Ray"):
             resources = stack.enter_context(ray_session(options.address, stay_behind))
             # After Ray: its processes go on starting while this, which takes a second, is imported.
+            from search.trial_processes import keep_processes
             from search.tuning import search_trials
 
         leave_on_sigterm()
-        if options.address is None:
-            take_started_workers()
-        else:
+        keep_processes()
+        if options.address is not None:
             weights = [Path(plan.weights)] if Path(plan.weights).is_absolute() else []
             images = options.data or options.table  # without a folder, images are beside the table that names them
             read = [*([images] if images else []), *weights]

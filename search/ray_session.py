@@ -206,24 +206,6 @@ def ray_session(address: str | None, stay_behind: tuple[Path, ...] = ()) -> Iter
         ray.shutdown()
 
 
-def take_started_workers() -> None:
-    """Tune gives every actor an environment variable, meant for PyTorch Lightning, and with it a process of its own.
-    Without one they take the processes that Ray has started with itself. To be called before a Tuner is made."""
-    import ray
-    from ray.tune.execution import class_cache, tune_controller
-
-    if not hasattr(tune_controller, "_ActorClassCache"):  # a Ray that does it in another way
-        return
-
-    class PlainActors(class_cache._ActorClassCache):
-        def get(self, trainable: type) -> Any:
-            if trainable not in self._cache:
-                self._cache[trainable] = ray.remote(trainable)
-            return self._cache[trainable]
-
-    tune_controller._ActorClassCache = PlainActors
-
-
 def _join(address: str, options: dict[str, Any]) -> None:
     import ray
 

@@ -18,6 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search.storage import StudyFile
 from search.study_address import Unreachable
+from search.tpe import BoundedTPE
 from search_spaces import Published, Space
 from trainables.config import TrialConfig
 from trainables.protocol import Mode
@@ -37,9 +38,7 @@ def sampler(searcher: str, seed: int, trials: int) -> optuna.samplers.BaseSample
         if searcher == "tpe":
             # Joint in all parameters, by branch of the conditional space; running trials count as bad ones, so that
             # trials side by side differ.
-            return optuna.samplers.TPESampler(
-                multivariate=True, group=True, constant_liar=True, n_startup_trials=at_random, seed=seed
-            )
+            return BoundedTPE(multivariate=True, group=True, constant_liar=True, n_startup_trials=at_random, seed=seed)
         if searcher == "gp":
             # Gaussian process over the parameters that every trial has; conditional ones are drawn at random.
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=at_random, deterministic_objective=False)

@@ -226,27 +226,6 @@ def test_rays_token_is_for_its_owner_only_and_what_it_tells_of_a_driver_has_no_s
     assert done.stdout.strip().endswith("--storage s3://bucket/x --study=postgresql://me@host/x --trials 3")
 
 
-def test_trials_take_the_processes_that_ray_has_started_with_itself(ray_on_loopback):
-    """Tune's own way is an environment of its own for every actor, and so a process that has to be started first."""
-    from ray.tune.execution import class_cache, tune_controller
-
-    from search.ray_session import take_started_workers
-
-    class Trainable:
-        pass
-
-    cache = tune_controller._ActorClassCache
-    try:
-        of_tune = class_cache._ActorClassCache().get(Trainable)
-        assert of_tune._default_options["runtime_env"], "else there is nothing to do"
-        take_started_workers()
-        classes = tune_controller._ActorClassCache()
-        assert classes.get(Trainable) is classes.get(Trainable)
-        assert not classes.get(Trainable)._default_options.get("runtime_env")
-    finally:
-        tune_controller._ActorClassCache = cache
-
-
 def test_the_driver_trains_nothing_and_does_without_torch():
     check = "import sys, search.tuning; print(sorted({'torch', 'timm', 'plotly'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
