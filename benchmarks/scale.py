@@ -19,15 +19,17 @@ import contextlib
 import io
 import json
 import logging
+import multiprocessing
 import os
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from benchmarks.measurement import measured, record
+from benchmarks.measurement import record
 from benchmarks.overhead import _watched
 
 WAITED_S = "SCALE_WAITED_S"
@@ -35,10 +37,10 @@ WAITED_S = "SCALE_WAITED_S"
 EPOCHS, RUNGS = 9, 3
 WAITS = {1: 0.25, 8: 2.0, 64: 15.0, 128: 30.0, 256: 60.0}
 """Seconds of a trial by GPUs: so that 1,000 trials take minutes, and that there are 2 to 4 to begin each second."""
-ROOM_BYTES = 12e9
-"""For the processes of the workers."""
-WORKER_BYTES = 90e6
+WORKER_BYTES = 95e6
 """Private memory of each, which imports Ray Tune, pyarrow and polars, and no torch."""
+OTHERS_BYTES = 3e9
+"""Of the driver, Ray and what else there is."""
 STORE_BYTES = 200 * 10**6
 """Of Ray's object store, which holds the images once."""
 
@@ -73,6 +75,7 @@ def search(gpus: int, trials: int, waits_s: float, shared: bool, folder: Path) -
     from search.ray_session import ON_THIS_MACHINE, set_environment
 
     os.environ[WAITED_S] = str(waits_s)
+    os.environ.update(RAY_memory_monitor_refresh_ms="0")  # it would end trials where memory is full and swap is not
     set_environment(address=None)  # before Ray is imported
     with contextlib.ExitStack() as stack:
         study = None
@@ -193,13 +196,19 @@ def main() -> None:
         points = [1, 8]
     trials = 60 if options.quick else options.trials
     for gpus in points:
-        if gpus * WORKER_BYTES > ROOM_BYTES:
-            print(f"{gpus} GPUs: left out; so many processes take {gpus * WORKER_BYTES / 1e9:.0f} GB here")
+        needed, there = (
+            gpus * WORKER_BYTES + OTHERS_BYTES,
+            psutil.virtual_memory().available + psutil.swap_memory().free,
+        )
+        if needed > there:
+            print(f"{gpus} GPUs: left out; so many processes take {needed / 1e9:.0f} GB, here are {there / 1e9:.0f}")
             continue
         waits_s = options.waits if options.waits is not None else WAITS.get(gpus, gpus / 4)
         with tempfile.TemporaryDirectory() as temporary:
             os.environ["IMAGE_SEARCH_STORE"] = str(Path(temporary, "store"))
-            outcome: Outcome = measured(search, gpus, trials, waits_s, options.study, Path(temporary)).result
+            # A fresh process, and nothing in it that watches: to look at so many processes takes CPU time, too.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+                outcome = fresh.submit(search, gpus, trials, waits_s, options.study, Path(temporary)).result()
         row = {
             "GPUs": gpus,
             "trials": trials,
