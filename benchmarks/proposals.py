@@ -1,7 +1,7 @@
 """What a proposal of TPE takes after so many trials, and whether it proposes worse where it looks at fewer of them.
 
-    python -m benchmarks.proposals --record            both, an hour on two cores; adds rows to proposals.md
-    python -m benchmarks.proposals --quick             a minute: fewer trials and seeds
+    python -m benchmarks.proposals --record  both, in a quarter of an hour on two cores; adds to proposals.md
+    python -m benchmarks.proposals --quick   a minute: fewer trials and seeds
 
 No training and no Ray: a study in memory, a cost that is known. *Time* is that of one proposal, in the search space of
 the chest films, after so many trials. *Quality* is a search of 1,000 trials with so many of them at a time under way,
