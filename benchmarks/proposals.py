@@ -16,7 +16,6 @@ import itertools
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -26,6 +25,7 @@ import optuna
 
 from benchmarks.measurement import record
 from benchmarks.overhead import search_space
+from search.searchers import sampler
 from search.tpe import LOOKED_AT, BoundedTPE
 
 ALL = 10**9
@@ -72,19 +72,19 @@ def ackley(trial: optuna.Trial) -> float:
 LANDSCAPES: dict[str, Callable[[optuna.Trial], float]] = {"films": films, "Rosenbrock": rosenbrock, "Ackley": ackley}
 
 
-def study_of(looked_at: int, seed: int) -> optuna.Study:
+def study_of(looked_at: int, seed: int, trials: int) -> optuna.Study:
+    """With the sampler of a search, but for what it looks at."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    sampler = BoundedTPE(
-        looked_at=looked_at, multivariate=True, group=True, constant_liar=True, n_startup_trials=10, seed=seed
-    )
-    return optuna.create_study(sampler=sampler)
+    tpe = sampler("tpe", seed, trials)
+    assert isinstance(tpe, BoundedTPE)
+    tpe.looked_at = looked_at
+    return optuna.create_study(sampler=tpe)
 
 
 def lowest(landscape: str, looked_at: int, trials: int, seed: int) -> float:
     """Of a search, whose trials end in another order than they began."""
     score = LANDSCAPES[landscape]
-    study, draw = study_of(looked_at, seed), np.random.default_rng(seed)
+    study, draw = study_of(looked_at, seed, trials), np.random.default_rng(seed)
     under_way: list[tuple[float, int, optuna.Trial, float]] = []
     now = 0.0
     for _ in range(trials):
@@ -105,7 +105,7 @@ def proposal_s(looked_at: int, trials: int, seed: int = 0, repeats: int = 7) -> 
     for _ in range(trials):
         trial = drawn.ask()
         drawn.tell(trial, films(trial))
-    study = study_of(looked_at, seed)
+    study = study_of(looked_at, seed, trials)
     study.add_trials(drawn.get_trials(deepcopy=False))
     times = []
     for _ in range(repeats):
@@ -124,6 +124,8 @@ def main() -> None:
     parser.add_argument("--note", default="")
     parser.add_argument("--seeds", type=int, default=8)
     options = parser.parse_args()
+    if options.seeds < 1:
+        parser.error(f"--seeds {options.seeds}: 1 or more")
     row: dict[str, Any]
     for trials in (300, 1000) if options.quick else (300, 1000, 3000, 10_000):
         for looked_at in (ALL, LOOKED_AT):

@@ -191,15 +191,17 @@ def main() -> None:
     options = parser.parse_args()
     if not all(word.isdecimal() and int(word) for word in options.points.split(",")):
         parser.error(f"--points {options.points}: numbers of GPUs, as 1,8")
+    if options.trials < 1:
+        parser.error(f"--trials {options.trials}: 1 or more")
+    if options.waits is not None and options.waits < 0:
+        parser.error(f"--waits {options.waits:g}: seconds, 0 or more")
     points = [int(word) for word in options.points.split(",")]
     if options.quick and options.points == parser.get_default("points"):
         points = [1, 8]
     trials = 60 if options.quick else options.trials
     for gpus in points:
-        needed, there = (
-            gpus * WORKER_BYTES + OTHERS_BYTES,
-            psutil.virtual_memory().available + psutil.swap_memory().free,
-        )
+        needed = gpus * WORKER_BYTES + OTHERS_BYTES
+        there = psutil.virtual_memory().available + psutil.swap_memory().free
         if needed > there:
             print(f"{gpus} GPUs: left out; so many processes take {needed / 1e9:.0f} GB, here are {there / 1e9:.0f}")
             continue

@@ -23,14 +23,7 @@ from search.nodes import check_nodes
 from search.options import Options
 from search.packing import trials_per_gpu
 from search.plan import Plan, make_plan
-from search.ray_session import (
-    check_listening,
-    nodes_now,
-    ray_session,
-    set_environment,
-    share_of,
-    waits,
-)
+from search.ray_session import check_listening, nodes_now, ray_session, set_environment, share_of, waits
 from search.records import alone_in, check_name, has_reported_end, make_record, write_record
 from search.stored import mirrored
 from search.study_address import check_reachable

@@ -20,7 +20,7 @@ class BoundedTPE(optuna.samplers.TPESampler):
 
     def __init__(self, *, looked_at: int = LOOKED_AT, **options: Any):
         super().__init__(**options)
-        self._looked_at = looked_at
+        self.looked_at = looked_at
         self._part: tuple[int, optuna.Study] | None = None
         """For which trial, and what is looked at for it."""
 
@@ -46,11 +46,11 @@ class BoundedTPE(optuna.samplers.TPESampler):
         """Ascending by number."""
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         trials = study._get_trials(deepcopy=False, states=states)
-        if len(trials) <= self._looked_at:
+        if len(trials) <= self.looked_at:
             return trials
         finished = sum(trial.state != TrialState.RUNNING for trial in trials)
         good, others = _split_trials(study, trials, default_gamma(finished))
-        kept = [*good, *(others[i] for i in spread(len(others), self._looked_at - len(good)))]
+        kept = [*good, *(others[i] for i in spread(len(others), self.looked_at - len(good)))]
         return sorted(kept, key=lambda trial: trial.number)
 
 

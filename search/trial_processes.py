@@ -6,18 +6,14 @@ import ray
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment import Trial
 
-_TAKE = getattr(tune_controller.TuneController, "_maybe_reuse_cached_actor", None)
+_take = tune_controller.TuneController._maybe_reuse_cached_actor
 
 
 def keep_processes() -> None:
-    """Has Ray Tune start no process but the first of each place. To be called before a Tuner is made.
-
-    Tune has no interface for that; where a Ray does it in another way, its own way is left.
-    """
-    if hasattr(tune_controller, "_ActorClassCache"):
-        tune_controller._ActorClassCache = PlainActors
-    if _TAKE is not None:
-        tune_controller.TuneController._maybe_reuse_cached_actor = _take_freed
+    """Has Ray Tune, which has no interface for that, start no process but the first of each place. To be called before
+    a Tuner is made."""
+    tune_controller._ActorClassCache = PlainActors
+    tune_controller.TuneController._maybe_reuse_cached_actor = _take_freed
 
 
 class PlainActors(class_cache._ActorClassCache):
@@ -40,6 +36,5 @@ def _take_freed(controller: Any, trial: Trial) -> bool:
     own = controller._trial_to_actor.get(trial)
     if own is not None and controller._actor_manager.is_actor_started(own) and not controller._search_alg.is_finished():
         return trial in controller._resetting_trials
-    assert _TAKE is not None
-    taken: bool = _TAKE(controller, trial)
+    taken: bool = _take(controller, trial)
     return taken

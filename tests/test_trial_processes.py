@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,8 +52,8 @@ def test_a_trial_whose_process_waits_for_room_takes_one_that_another_has_left(ke
     from search import trial_processes
 
     given = []
-    take = trial_processes._TAKE
-    trial_processes._TAKE = lambda controller, trial: bool(given.append(trial) or True)
+    take = trial_processes._take
+    trial_processes._take = lambda controller, trial: bool(given.append(trial) or True)
     try:
         for own, starting, finished, taken in (
             (True, True, False, False),
@@ -71,32 +71,45 @@ def test_a_trial_whose_process_waits_for_room_takes_one_that_another_has_left(ke
             assert trial_processes._take_freed(controller, "trial") == taken
             assert given == (["trial"] if taken else [])
     finally:
-        trial_processes._TAKE = take
+        trial_processes._take = take
 
 
 def _search(folder: Path) -> list[str]:
     """The processes that it has started."""
     from ray import tune
 
-    (folder / "started").mkdir()
-    (folder / "ended").mkdir()
+    for name in ("started", "trained", "ended"):
+        (folder / name).mkdir()
+
+    def _note(what: str) -> None:
+        (folder / what / str(os.getpid())).touch()
+
+    def _count(what: str) -> int:
+        return len(list((folder / what).iterdir()))
+
+    def _wait(condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + 60
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.02)
 
     class Short(tune.Trainable):
-        """The first process is there at once, another when half of the trials have ended."""
+        """The first process is there at once, another when half of the trials have ended; and the first then waits
+        until another one trains."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            (folder / "started" / str(os.getpid())).touch()
+            _note("started")
             try:
                 (folder / "first").touch(exist_ok=False)
             except FileExistsError:
-                until = time.monotonic() + 60
-                while self._ended() < TRIALS // 2 and time.monotonic() < until:
-                    time.sleep(0.02)
+                _wait(self._are_half_ended)
 
-        def _ended(self) -> int:
-            return len(list((folder / "ended").iterdir()))
+        def _are_half_ended(self) -> bool:
+            return _count("ended") >= TRIALS // 2
 
         def step(self) -> dict[str, Any]:
+            _note("trained")
+            if self._are_half_ended():
+                _wait(lambda: _count("trained") >= SIDE_BY_SIDE)
             return {"score": 1.0, "done": True}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
