@@ -101,7 +101,7 @@ def record(name: str, row: dict[str, Any], note: str = "") -> None:
     date = datetime.datetime.now().astimezone().date().isoformat()
     with (HERE / f"{name}.json").open("a") as file:
         file.write(json.dumps({"date": date, "machine": machine(), **row, "note": note}) + "\n")
-    cells = " | ".join(str(value) for value in (date, *row.values(), machine(), note))
+    cells = " | ".join("–" if value is None else str(value) for value in (date, *row.values(), machine(), note))
     with (HERE / f"{name}.md").open("a") as file:
         file.write(f"| {cells} |\n")
 
